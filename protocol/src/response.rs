@@ -1,0 +1,188 @@
+//! What a server can answer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    packed::{Outcomes, Page, Presence, Values},
+    request::{TableId, TableKind},
+};
+
+/// An answer to a request, under the same request id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Response<'a> {
+    /// The request failed; nothing of it was applied.
+    Error(WireError),
+    /// To `Ping`.
+    Pong,
+    /// To `Clear`, `Close` and `Detach`.
+    Done,
+    /// To `Open`.
+    Opened {
+        /// Names the table from now on.
+        table: TableId,
+        /// What its entries are.
+        kind: TableKind,
+        /// How its keys and values are encoded.
+        codec: String,
+        /// Whether this request made it.
+        created: bool,
+        /// Whether no other session has it open, so that clean entries may be cached.
+        sole: bool,
+    },
+    /// To `Tables`.
+    Tables(Vec<TableInfo>),
+    /// To `Len`.
+    Count(u64),
+    /// To `IsEmpty`.
+    Empty(bool),
+    /// To `Write`: the outcomes of its conditional operations, in their order.
+    Written(#[serde(borrow)] Outcomes<'a>),
+    /// To `Get`: a slot for each key, in their order; fewer than asked (at least one) when the
+    /// answer grew long, and the client asks again for the others.
+    Values(#[serde(borrow)] Values<'a>),
+    /// To `Contains`.
+    Present(#[serde(borrow)] Presence<'a>),
+    /// To `Fetch`: whether there is a value; if so its bytes follow in chunk frames, and an
+    /// `Error` in their place says that they end too early.
+    Stream {
+        /// Whether there is a value.
+        present: bool,
+    },
+    /// To `Scan`.
+    Page(#[serde(borrow)] Page<'a>),
+    /// To `Stats`.
+    Stats(Box<Stats>),
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireError {
+    /// What a program does about it depends on this.
+    pub code: ErrorCode,
+    /// What a person reads: the value given, the limit, the way out.
+    pub text: String,
+}
+
+/// Why a request failed, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// The request makes no sense as sent; sending it again will not help.
+    BadRequest,
+    /// No table of that name.
+    NoSuchTable,
+    /// A table of that name exists, and a new one was asked for.
+    TableExists,
+    /// The table was closed, by this client or another.
+    TableClosed,
+    /// The table's entries are of another kind.
+    WrongKind,
+    /// The table's keys and values are encoded in another way.
+    WrongCodec,
+    /// A key is longer than the limit.
+    KeyTooLarge,
+    /// A value is longer than the limit.
+    ValueTooLarge,
+    /// The session's lease ran out: its temporary tables and remembered answers are gone.
+    SessionExpired,
+    /// The memory limit is reached and there is no cold tier; nothing of the batch was stored.
+    OutOfMemory,
+    /// The disk or its limit is full; reads, discards and closes still work.
+    DiskFull,
+    /// Reading or writing the disk failed.
+    Storage,
+    /// What was read from the disk failed its checksum.
+    Damaged,
+    /// The server is stopping.
+    ShuttingDown,
+    /// A bound of the server (tables, sessions, retries) is reached; try again later.
+    Busy,
+    /// The client speaks another version of the protocol.
+    WrongVersion,
+    /// The token is missing or does not allow this.
+    Denied,
+}
+
+/// Something that the server says unasked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// Whether this session is the only one that has the table open. Clean entries may be cached
+    /// only while it is.
+    Sole {
+        /// The table.
+        table: TableId,
+        /// Whether it is.
+        sole: bool,
+    },
+    /// The server stops after what is under way.
+    ShuttingDown,
+}
+
+/// One table, as `Tables` and `Stats` list it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableInfo {
+    /// The table's name; none if it is temporary.
+    pub name: Option<String>,
+    /// Names it in requests.
+    pub table: TableId,
+    /// `values`, `lists` or `counters`.
+    pub kind: TableKind,
+    /// How its keys and values are encoded.
+    pub codec: String,
+    /// About how many entries it has: keys present in both tiers count twice.
+    pub entries_estimate: u64,
+    /// Entries in RAM.
+    pub hot_entries: u64,
+    /// The RAM that they take, their index included.
+    pub hot_bytes: u64,
+    /// Runs on disk.
+    pub cold_runs: u64,
+    /// The disk that they take.
+    pub cold_bytes: u64,
+    /// How many sessions have it open.
+    pub sessions: u64,
+}
+
+/// The server's figures; counters count from its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// The server's version.
+    pub version: String,
+    /// How long it has run.
+    pub uptime_ms: u64,
+    /// Whether it has no cold tier.
+    pub memory_only: bool,
+    /// `--mem-limit`.
+    pub mem_limit_bytes: u64,
+    /// What the server itself counts: hot entries, indexes, buffers.
+    pub tracked_bytes: u64,
+    /// Anonymous and shared memory of the process, as the kernel counts it.
+    pub resident_bytes: u64,
+    /// The greatest `resident_bytes` that the governor saw.
+    pub resident_bytes_max: u64,
+    /// All files of the data directory.
+    pub disk_bytes: u64,
+    /// Entries written to the cold tier by spills.
+    pub spilled_entries: u64,
+    /// Bytes written to the cold tier by spills.
+    pub spilled_bytes: u64,
+    /// Entries brought back to RAM by reads.
+    pub promoted_entries: u64,
+    /// Merges done.
+    pub merges: u64,
+    /// Bytes written by merges.
+    pub merged_bytes: u64,
+    /// Bytes of runs that are kept in sled.
+    pub sled_bytes: u64,
+    /// Blocks read from the cold tier for gets.
+    pub cold_reads: u64,
+    /// Time that writers were made to wait, summed.
+    pub stall_ms: u64,
+    /// Connections open now.
+    pub connections: u64,
+    /// Sessions alive now, connected or within their lease.
+    pub sessions: u64,
+    /// Operations answered: each key, write or scanned entry of a batch counts.
+    pub operations: u64,
+    /// All tables.
+    pub tables: Vec<TableInfo>,
+}

@@ -1,0 +1,9 @@
+//! The rhash server: hash tables in RAM that spill to disk at a memory limit.
+//!
+//! In the order of a request's way: `listener` takes connections, `session` reads their requests
+//! in order, `dispatch` turns each into a call of a table, `table` knows both tiers and is the only
+//! one that does, `hot` holds entries in RAM, `cold` holds runs on disk, and `governor` keeps the
+//! whole under one memory limit.
+
+pub mod key_hash;
+pub mod table;

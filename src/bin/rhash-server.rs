@@ -1,0 +1,2 @@
+//! The `rhash-server` command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `rhash` command.
+fn main() {}

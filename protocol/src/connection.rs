@@ -1,1 +1,266 @@
-//! Placeholder.
+//! Frames over any async stream.
+//!
+//! [`FrameReader`] keeps one buffer and hands out frames borrowed from it; [`FrameWriter`] gathers
+//! small frames into one write and sends long bodies without copying them. Neither owns a task or
+//! a deadline: those are the caller's. Messages in several frames are put together by an
+//! [`Assembler`](crate::assembler::Assembler).
+
+use bytes::{Buf, BufMut as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::{
+    frame::{Follow, Frame, FrameError, FrameHead, FrameKind, HEADER_BYTES, Header},
+    limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX},
+};
+
+/// What a reader's buffer holds between long frames, and so the most that it reads ahead of one.
+const READ_AHEAD_BYTES: usize = 32 * 1024;
+
+/// Frames gather in a writer's buffer until they are this many bytes.
+const GATHER_BYTES_MAX: usize = 32 * 1024;
+
+/// Longer bodies are not copied into the buffer but written from where they are.
+const COPIED_BODY_BYTES_MAX: usize = 8 * 1024;
+
+/// The stream failed, or what came over it is not the protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// Reading or writing failed.
+    #[error("the connection failed")]
+    Io(#[from] std::io::Error),
+    /// What came is not a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The stream ended inside a frame.
+    #[error("the connection ended inside a frame, {missing} bytes before its end")]
+    Torn {
+        /// How many bytes of the header, or else of the body, did not come.
+        missing: usize,
+    },
+    /// A write was given up half-way, so that nothing can follow it.
+    #[error("an earlier write on this connection was given up half-way")]
+    HalfWritten,
+}
+
+/// Reads frames.
+#[derive(Debug)]
+pub struct FrameReader<R> {
+    source: R,
+    /// Bytes received; those before `taken` were handed out.
+    buffer: Vec<u8>,
+    taken: usize,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// A reader of what comes from `source`.
+    pub fn new(source: R) -> Self {
+        Self {
+            source,
+            buffer: Vec::new(),
+            taken: 0,
+        }
+    }
+
+    /// The next frame; none when the stream ended after the one before.
+    ///
+    /// Cancel safe: a call that is dropped loses nothing, the next one goes on where it was.
+    ///
+    /// # Errors
+    /// [`ConnectionError`] if the stream fails, ends inside a frame or is not made of frames.
+    /// After an error the reader is of no more use.
+    pub async fn next(&mut self) -> Result<Option<Frame<'_>>, ConnectionError> {
+        self.next_within(FRAME_BYTES_MAX).await
+    }
+
+    /// Like [`next`](Self::next), with a lower limit for the length of the body.
+    ///
+    /// # Errors
+    /// As for [`next`](Self::next).
+    pub async fn next_within(
+        &mut self,
+        body_bytes_max: usize,
+    ) -> Result<Option<Frame<'_>>, ConnectionError> {
+        let header = loop {
+            if let Some(header) = self.unread().first_chunk() {
+                break Header::parse(header, body_bytes_max)?;
+            }
+            if !self.fill(HEADER_BYTES, body_bytes_max).await? {
+                return match HEADER_BYTES.saturating_sub(self.unread().len()) {
+                    HEADER_BYTES => Ok(None),
+                    missing => Err(ConnectionError::Torn { missing }),
+                };
+            }
+        };
+        let frame_bytes = HEADER_BYTES.saturating_add(header.body_bytes());
+        while self.unread().len() < frame_bytes {
+            if !self.fill(frame_bytes, body_bytes_max).await? {
+                let missing = frame_bytes.saturating_sub(self.unread().len());
+                return Err(ConnectionError::Torn { missing });
+            }
+        }
+        let begin = self.taken;
+        self.taken = begin.saturating_add(frame_bytes);
+        let body = self
+            .buffer
+            .get(begin.saturating_add(HEADER_BYTES)..self.taken);
+        Ok(Some(header.verify(body.unwrap_or_default())?))
+    }
+
+    /// Whether bytes of a frame, or whole frames, are here already.
+    pub fn has_unread(&self) -> bool {
+        !self.unread().is_empty()
+    }
+
+    /// The bytes that were received and not yet handed out.
+    pub fn unread(&self) -> &[u8] {
+        self.buffer.get(self.taken..).unwrap_or_default()
+    }
+
+    /// Gives back the room that long frames needed; for connections that fall quiet.
+    pub fn trim(&mut self) {
+        self.drop_taken();
+        self.buffer
+            .shrink_to(READ_AHEAD_BYTES.min(self.buffer.capacity()));
+    }
+
+    /// Reads once, making room for a frame of `frame_bytes` first; false at the end of the stream.
+    async fn fill(
+        &mut self,
+        frame_bytes: usize,
+        body_bytes_max: usize,
+    ) -> Result<bool, ConnectionError> {
+        self.drop_taken();
+        // A peer that has not introduced itself gets no more room than its hello may need.
+        let ahead = if body_bytes_max <= HELLO_BYTES_MAX {
+            body_bytes_max
+        } else {
+            READ_AHEAD_BYTES
+        };
+        let room = frame_bytes.max(ahead);
+        if self.buffer.capacity() < room {
+            self.buffer
+                .reserve_exact(room.saturating_sub(self.buffer.len()));
+        }
+        let spare = self.buffer.capacity().saturating_sub(self.buffer.len());
+        let received = self
+            .source
+            .read_buf(&mut (&mut self.buffer).limit(spare))
+            .await?;
+        Ok(received != 0)
+    }
+
+    fn drop_taken(&mut self) {
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
+    }
+}
+
+/// Writes frames.
+///
+/// Not cancel safe: a call that is dropped may have sent part of a frame. The writer remembers
+/// that, and every later call errs with [`ConnectionError::HalfWritten`].
+#[derive(Debug)]
+pub struct FrameWriter<W> {
+    sink: W,
+    /// Frames that wait for company.
+    buffer: Vec<u8>,
+    half_written: bool,
+}
+
+impl<W: AsyncWrite + Unpin> FrameWriter<W> {
+    /// A writer to `sink`.
+    pub fn new(sink: W) -> Self {
+        Self {
+            sink,
+            buffer: Vec::new(),
+            half_written: false,
+        }
+    }
+
+    /// Writes one frame, or keeps it until enough have gathered or [`flush`](Self::flush) is called.
+    ///
+    /// # Errors
+    /// [`ConnectionError`] if the stream fails, or if the body is too long for one frame.
+    pub async fn write_frame(
+        &mut self,
+        head: FrameHead,
+        body: &[u8],
+    ) -> Result<(), ConnectionError> {
+        let header = head.header(body)?;
+        self.buffer.extend_from_slice(&header);
+        if body.len() > COPIED_BODY_BYTES_MAX {
+            return self.send(body).await;
+        }
+        self.buffer.extend_from_slice(body);
+        if self.buffer.len() > GATHER_BYTES_MAX {
+            return self.send(&[]).await;
+        }
+        Ok(())
+    }
+
+    /// Writes a message of any length: one frame, or a first one and chunks.
+    ///
+    /// # Errors
+    /// [`ConnectionError`] if the stream fails.
+    pub async fn write_message(
+        &mut self,
+        kind: FrameKind,
+        request_id: u64,
+        message: &[u8],
+    ) -> Result<(), ConnectionError> {
+        let mut kind = kind;
+        let mut rest = message;
+        while let Some((body, after)) = rest.split_at_checked(FRAME_BYTES_MAX)
+            && !after.is_empty()
+        {
+            let head = FrameHead {
+                kind,
+                follow: Follow::More,
+                request_id,
+            };
+            self.write_frame(head, body).await?;
+            kind = FrameKind::Chunk;
+            rest = after;
+        }
+        self.write_frame(FrameHead::whole(kind, request_id), rest)
+            .await
+    }
+
+    /// Sends all that was written.
+    ///
+    /// # Errors
+    /// [`ConnectionError`] if the stream fails.
+    pub async fn flush(&mut self) -> Result<(), ConnectionError> {
+        self.send(&[]).await?;
+        Ok(self.sink.flush().await?)
+    }
+
+    /// Sends all that was written and ends the stream.
+    ///
+    /// # Errors
+    /// [`ConnectionError`] if the stream fails.
+    pub async fn shutdown(&mut self) -> Result<(), ConnectionError> {
+        self.flush().await?;
+        Ok(self.sink.shutdown().await?)
+    }
+
+    /// Sends what has gathered, and `body` after it.
+    async fn send(&mut self, body: &[u8]) -> Result<(), ConnectionError> {
+        if self.half_written {
+            return Err(ConnectionError::HalfWritten);
+        }
+        if self.buffer.is_empty() && body.is_empty() {
+            return Ok(());
+        }
+        self.half_written = true;
+        self.sink
+            .write_all_buf(&mut Buf::chain(self.buffer.as_slice(), body))
+            .await?;
+        self.half_written = false;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

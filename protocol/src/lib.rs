@@ -3,7 +3,8 @@
 //! In the order in which a message is made: `limits` bounds everything, `request` and `response`
 //! say what can be asked and answered, `packed` carries batches without an allocation per entry,
 //! `codec` turns a message into bytes (the one user of bincode), `frame` puts a checked header
-//! before them, `connection` moves frames over any async stream, and `handshake` opens one.
+//! before them, `connection` moves frames over any async stream, `assembler` makes messages out of
+//! frames again, and `handshake` opens a connection.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -14,6 +15,7 @@ pub mod packed;
 pub mod codec;
 pub mod frame;
 pub mod connection;
+pub mod assembler;
 pub mod handshake;
 
 pub use packed::{Keys, Op, Ops, Outcome, Outcomes, PageEntry, Slot, Values};

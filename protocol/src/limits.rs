@@ -39,3 +39,20 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 4096;
 
 /// What a message may need beyond the key and the value that it carries.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 1024;
+
+/// The longest body of a hello, a welcome or a refusal: the most that is taken from a peer that
+/// has not said who it is.
+pub const HELLO_BYTES_MAX: usize = 4096;
+
+/// The longest name that a client may give itself, in bytes; a longer one is refused.
+pub const CLIENT_NAME_BYTES_MAX: usize = 255;
+
+/// The longest request of a server that takes values up to `value_bytes_max`: a batch whose last
+/// operation is a compare-and-swap of two such values.
+pub const fn request_bytes_max(value_bytes_max: usize) -> usize {
+    value_bytes_max
+        .saturating_mul(2)
+        .saturating_add(BATCH_BYTES_TARGET)
+        .saturating_add(KEY_BYTES_MAX)
+        .saturating_add(MESSAGE_OVERHEAD_BYTES)
+}

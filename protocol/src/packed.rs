@@ -15,7 +15,10 @@ pub struct Malformed(pub &'static str);
 
 /// One operation on one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are the operands that the variants' texts name")]
+#[expect(
+    missing_docs,
+    reason = "the fields are the operands that the variants' texts name"
+)]
 pub enum Op<'a> {
     /// Sets the value, blind.
     Put { key: &'a [u8], value: &'a [u8] },
@@ -31,7 +34,11 @@ pub enum Op<'a> {
     Replace { key: &'a [u8], value: &'a [u8] },
     /// Sets the value (none: removes it) if it is now as expected (none: absent).
     /// Outcome: swapped, or else what is there.
-    CompareAndSwap { key: &'a [u8], expected: Option<&'a [u8]>, new: Option<&'a [u8]> },
+    CompareAndSwap {
+        key: &'a [u8],
+        expected: Option<&'a [u8]>,
+        new: Option<&'a [u8]>,
+    },
     /// Removes the entry. Outcome: the value that was there, or absent.
     Remove { key: &'a [u8] },
     /// Adds to a counter. Outcome: its value after that, 8 bytes, little-endian.
@@ -112,18 +119,18 @@ impl fmt::Debug for Page<'_> {
 }
 
 macro_rules! packed {
-    ($(#[$text:meta])* $name:ident, $iter:ident, $item:ident, $read:path) => {
+    ($(#[$text:meta])* $name:ident<$life:lifetime>, $iter:ident, $item:ty, $read:path) => {
         $(#[$text])*
         #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct $name<'a> {
+        pub struct $name<$life> {
             count: u32,
             #[serde(with = "serde_bytes")]
-            bytes: &'a [u8],
+            bytes: &$life [u8],
         }
 
-        impl<'a> $name<'a> {
+        impl<$life> $name<$life> {
             /// Wraps bytes that the matching `push` function made.
-            pub fn new(count: u32, bytes: &'a [u8]) -> Self {
+            pub fn new(count: u32, bytes: &$life [u8]) -> Self {
                 Self { count, bytes }
             }
 
@@ -133,12 +140,12 @@ macro_rules! packed {
             }
 
             /// The packed bytes.
-            pub fn bytes(&self) -> &'a [u8] {
+            pub fn bytes(&self) -> &$life [u8] {
                 self.bytes
             }
 
             /// The entries in order; the first that is malformed ends them with an error.
-            pub fn iter(&self) -> $iter<'a> {
+            pub fn iter(&self) -> $iter<$life> {
                 $iter { left: self.count, bytes: self.bytes }
             }
 
@@ -163,13 +170,13 @@ macro_rules! packed {
 
         #[doc = concat!("The entries of [`", stringify!($name), "`], in order.")]
         #[derive(Debug, Clone)]
-        pub struct $iter<'a> {
+        pub struct $iter<$life> {
             left: u32,
-            bytes: &'a [u8],
+            bytes: &$life [u8],
         }
 
-        impl<'a> Iterator for $iter<'a> {
-            type Item = Result<$item<'a>, Malformed>;
+        impl<$life> Iterator for $iter<$life> {
+            type Item = Result<$item, Malformed>;
 
             #[inline]
             fn next(&mut self) -> Option<Self::Item> {
@@ -184,38 +191,29 @@ macro_rules! packed {
     };
 }
 
-/// A key in a batch of keys.
-pub type Key<'a> = &'a [u8];
-type KeyItem<'a> = Key<'a>;
-type PresenceItem<'a> = PresentKey<'a>;
-
-/// Whether one key of a `Contains` is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PresentKey<'a>(pub bool, std::marker::PhantomData<&'a ()>);
-
 packed!(
     /// Operations of a `Write`; made by [`push_op`].
-    Ops, OpsIter, Op, read_op
+    Ops<'a>, OpsIter, Op<'a>, read_op
 );
 packed!(
     /// Outcomes of conditional operations; made by [`push_outcome`].
-    Outcomes, OutcomesIter, Outcome, read_outcome
+    Outcomes<'a>, OutcomesIter, Outcome<'a>, read_outcome
 );
 packed!(
     /// Keys of a `Get` or `Contains`; made by [`push_bytes`].
-    Keys, KeysIter, KeyItem, take_bytes
+    Keys<'a>, KeysIter, &'a [u8], take_bytes
 );
 packed!(
     /// Answers of a `Get`; made by [`push_slot`].
-    Values, ValuesIter, Slot, read_slot
+    Values<'a>, ValuesIter, Slot<'a>, read_slot
 );
 packed!(
-    /// Answers of a `Contains`; made by [`push_presence`].
-    Presence, PresenceIter, PresenceItem, read_presence
+    /// Answers of a `Contains`: whether each key is there; made by [`push_presence`].
+    Presence<'a>, PresenceIter, bool, read_presence
 );
 packed!(
     /// Entries of a scan's page; made by [`push_page_entry`].
-    PageEntries, PageEntriesIter, PageEntry, read_page_entry
+    PageEntries<'a>, PageEntriesIter, PageEntry<'a>, read_page_entry
 );
 
 const OP_PUT: u8 = 0;
@@ -362,19 +360,37 @@ fn read_op<'a>(bytes: &mut &'a [u8]) -> Result<Op<'a>, Malformed> {
     let tag = take_byte(bytes)?;
     let key = take_bytes(bytes)?;
     Ok(match tag {
-        OP_PUT => Op::Put { key, value: take_bytes(bytes)? },
-        OP_APPEND => Op::Append { key, bytes: take_bytes(bytes)? },
-        OP_ADD => Op::Add { key, delta: take_delta(bytes)? },
+        OP_PUT => Op::Put {
+            key,
+            value: take_bytes(bytes)?,
+        },
+        OP_APPEND => Op::Append {
+            key,
+            bytes: take_bytes(bytes)?,
+        },
+        OP_ADD => Op::Add {
+            key,
+            delta: take_delta(bytes)?,
+        },
         OP_DISCARD => Op::Discard { key },
-        OP_PUT_IF_ABSENT => Op::PutIfAbsent { key, value: take_bytes(bytes)? },
-        OP_REPLACE => Op::Replace { key, value: take_bytes(bytes)? },
+        OP_PUT_IF_ABSENT => Op::PutIfAbsent {
+            key,
+            value: take_bytes(bytes)?,
+        },
+        OP_REPLACE => Op::Replace {
+            key,
+            value: take_bytes(bytes)?,
+        },
         OP_COMPARE_AND_SWAP => Op::CompareAndSwap {
             key,
             expected: take_optional(bytes)?,
             new: take_optional(bytes)?,
         },
         OP_REMOVE => Op::Remove { key },
-        OP_ADD_AND_GET => Op::AddAndGet { key, delta: take_delta(bytes)? },
+        OP_ADD_AND_GET => Op::AddAndGet {
+            key,
+            delta: take_delta(bytes)?,
+        },
         _ => return Err(Malformed("an unknown operation")),
     })
 }
@@ -398,16 +414,19 @@ fn read_slot<'a>(bytes: &mut &'a [u8]) -> Result<Slot<'a>, Malformed> {
     }
 }
 
-fn read_presence<'a>(bytes: &mut &'a [u8]) -> Result<PresentKey<'a>, Malformed> {
+fn read_presence(bytes: &mut &[u8]) -> Result<bool, Malformed> {
     match take_byte(bytes)? {
-        0 => Ok(PresentKey(false, std::marker::PhantomData)),
-        1 => Ok(PresentKey(true, std::marker::PhantomData)),
+        0 => Ok(false),
+        1 => Ok(true),
         _ => Err(Malformed("neither present nor absent")),
     }
 }
 
 fn read_page_entry<'a>(bytes: &mut &'a [u8]) -> Result<PageEntry<'a>, Malformed> {
-    Ok(PageEntry { key: take_bytes(bytes)?, value: read_slot(bytes)? })
+    Ok(PageEntry {
+        key: take_bytes(bytes)?,
+        value: read_slot(bytes)?,
+    })
 }
 
 fn take_optional<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
@@ -419,14 +438,21 @@ fn take_optional<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed
 }
 
 fn take_delta(bytes: &mut &[u8]) -> Result<i64, Malformed> {
-    let (head, tail) = bytes.split_first_chunk::<8>().ok_or(Malformed("a short counter"))?;
+    let (head, tail) = bytes
+        .split_first_chunk::<8>()
+        .ok_or(Malformed("a short counter"))?;
     *bytes = tail;
     Ok(i64::from_le_bytes(*head))
 }
 
 #[inline]
 fn take_byte(bytes: &mut &[u8]) -> Result<u8, Malformed> {
-    let (&byte, tail) = bytes.split_first().ok_or(Malformed("the end inside an entry"))?;
+    let (&byte, tail) = bytes
+        .split_first()
+        .ok_or(Malformed("the end inside an entry"))?;
     *bytes = tail;
     Ok(byte)
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,8 +42,10 @@ pub enum Response<'a> {
     Values(#[serde(borrow)] Values<'a>),
     /// To `Contains`.
     Present(#[serde(borrow)] Presence<'a>),
-    /// To `Fetch`: whether there is a value; if so its bytes follow in chunk frames, and an
-    /// `Error` in their place says that they end too early.
+    /// To `Fetch`: whether there is a value. If so this is a frame of its own with MORE set, and
+    /// the value's bytes follow in chunk frames as they are read, the last one without MORE; an
+    /// `Error` in the place of a chunk, without MORE, says that they end too early. Such a stream
+    /// may be longer than memory: a receiver takes it chunk by chunk, not through an assembler.
     Stream {
         /// Whether there is a value.
         present: bool,

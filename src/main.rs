@@ -1,2 +1,3 @@
 //! The `rhash` command.
+mod index;
 fn main() {}

@@ -1,2 +1,79 @@
-//! Development tasks.
-fn main() {}
+//! The development tasks of rhash, run as `cargo xtask TASK`.
+//!
+//! It owns which checks there are and the order they run in. Each check is a program of its own
+//! (cargo, rustfmt, clippy, Python's unittest) that writes straight to the terminal.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to its terminal"
+)]
+
+mod failure;
+mod process;
+mod step;
+mod checks;
+mod main_job;
+
+use std::process::ExitCode;
+
+use failure::Failure;
+
+const HELP: &str = "\
+Development tasks of rhash
+
+Usage: cargo xtask TASK
+
+Tasks:
+  test      Run all tests: unit and integration tests, examples in the docs, and the
+            self-tests of the independent Python programs
+  lint      Check format (rustfmt), lints (clippy) and documentation (rustdoc); warnings fail
+  ci        test, then lint
+  main-job  Prove the main job: index real text under a memory limit and hold every answer
+            against an independent count (see `cargo xtask main-job --help`)
+
+Options of test and ci:
+  --long     Run 5000 sequences of each model test (sets RHASH_MODEL_SEQUENCES)
+  --release  Test the release build
+  -h, --help     Print this help
+
+Exit status: 0 if all is well, 1 if a check failed, 2 if the command was not understood.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), Failure> {
+    let Some((task, rest)) = arguments.split_first() else {
+        println!("{HELP}");
+        return Err(Failure::Usage("no task given".to_owned()));
+    };
+    let asks_help = |word: &String| word == "--help" || word == "-h";
+    match task.as_str() {
+        "main-job" => main_job::run(rest),
+        "-h" | "--help" | "help" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        "test" | "lint" | "ci" if rest.iter().any(asks_help) => {
+            println!("{HELP}");
+            Ok(())
+        }
+        "test" => checks::test(&checks::TestOptions::parse(rest)?),
+        "ci" => {
+            checks::test(&checks::TestOptions::parse(rest)?)?;
+            checks::lint()
+        }
+        "lint" if rest.is_empty() => checks::lint(),
+        "lint" => Err(Failure::Usage("lint takes no options".to_owned())),
+        other => Err(Failure::Usage(format!(
+            "no task `{other}`; see `cargo xtask --help`"
+        ))),
+    }
+}

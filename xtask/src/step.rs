@@ -1,0 +1,45 @@
+//! One step of a task: a program that must succeed, and a line that says how long it took.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::failure::Failure;
+use crate::process::Process;
+
+/// Runs the command to its end, its output going to the terminal, and says its time in one line.
+pub(crate) fn run(name: &str, command: &mut Command, limit: Duration) -> Result<(), Failure> {
+    println!("xtask: {name} …");
+    let began = Instant::now();
+    let status = Process::start(name, command, |_| ())?.0.wait(limit)?;
+    let seconds = began.elapsed().as_secs_f64();
+    if status.success() {
+        println!("xtask: {name}: ok, {seconds:.1} s");
+        Ok(())
+    } else {
+        Err(Failure::Failed(format!(
+            "{name}: failed ({status}), {seconds:.1} s"
+        )))
+    }
+}
+
+/// The cargo that runs this task.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Python 3, without leaving compiled files in the tree.
+pub(crate) fn python() -> Command {
+    let mut command = Command::new("python3");
+    command
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(root());
+    command
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> &'static std::path::Path {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}

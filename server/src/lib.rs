@@ -6,4 +6,5 @@
 //! whole under one memory limit.
 
 pub mod key_hash;
+pub mod cold;
 pub mod table;

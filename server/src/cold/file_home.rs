@@ -1,0 +1,267 @@
+//! Runs as files: one each, written under another name until it is finished.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::{
+    error::ColdError,
+    home::{Home, RunBytes, RunSink, Shape},
+    mapped::Mapped,
+    store::RunId,
+};
+
+/// The extension of a finished run.
+const FINISHED: &str = "run";
+
+/// The extension of a run that is being written.
+const UNFINISHED: &str = "new";
+
+/// Pieces are gathered until so many bytes can be written at once.
+const WRITE_BYTES: usize = 128 * 1024;
+
+/// A directory of run files.
+#[derive(Debug)]
+pub(super) struct FileHome {
+    dir: PathBuf,
+    live_bytes: AtomicU64,
+}
+
+impl FileHome {
+    /// Opens the directory, makes it if need be, and removes files that were never finished.
+    pub(super) fn open(dir: PathBuf) -> Result<Self, ColdError> {
+        fs::create_dir_all(&dir).map_err(|error| ColdError::io("create", &dir, error))?;
+        let home = Self {
+            dir,
+            live_bytes: AtomicU64::new(0),
+        };
+        for (path, _) in home.files(UNFINISHED)? {
+            fs::remove_file(&path).map_err(|error| ColdError::io("remove", &path, error))?;
+        }
+        Ok(home)
+    }
+
+    fn path(&self, id: RunId, extension: &str) -> PathBuf {
+        self.dir.join(format!("{id:016x}.{extension}"))
+    }
+
+    /// The files with this extension that are named like runs.
+    fn files(&self, extension: &str) -> Result<Vec<(PathBuf, RunId)>, ColdError> {
+        let fail = |error| ColdError::io("list", &self.dir, error);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            let id = stem.and_then(|stem| RunId::from_str_radix(stem, 16).ok());
+            if let (Some(id), true) = (id, path.extension().is_some_and(|end| end == extension)) {
+                found.push((path, id));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Home for FileHome {
+    fn shape(&self) -> Shape {
+        Shape {
+            block_bytes: 4096,
+            section_bytes: 1 << 20,
+            aligned: true,
+        }
+    }
+
+    fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
+        let path = self.path(id, UNFINISHED);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|error| ColdError::io("create", &path, error))?;
+        Ok(Box::new(FileSink {
+            id,
+            file: Some(file),
+            finished_path: self.path(id, FINISHED),
+            path,
+            buffer: Vec::with_capacity(WRITE_BYTES),
+        }))
+    }
+
+    fn open(&self, id: RunId) -> Result<Box<dyn RunBytes>, ColdError> {
+        let path = self.path(id, FINISHED);
+        let file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ColdError::Missing { run: id },
+            _ => ColdError::io("open", &path, error),
+        })?;
+        Ok(Box::new(FileBytes::new(id, path, file)?))
+    }
+
+    fn list(&self) -> Result<Vec<(RunId, u64)>, ColdError> {
+        let length = |(path, id): (PathBuf, RunId)| {
+            let metadata = fs::metadata(&path);
+            Ok((
+                id,
+                metadata
+                    .map_err(|error| ColdError::io("open", &path, error))?
+                    .len(),
+            ))
+        };
+        self.files(FINISHED)?.into_iter().map(length).collect()
+    }
+
+    fn remove(&self, id: RunId) -> Result<(), ColdError> {
+        let path = self.path(id, FINISHED);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ColdError::io("remove", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sync(&self) -> Result<(), ColdError> {
+        sync_dir(&self.dir)
+    }
+
+    fn live_bytes(&self) -> &AtomicU64 {
+        &self.live_bytes
+    }
+
+    fn disk_bytes(&self) -> Result<u64, ColdError> {
+        Ok(self.live_bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// Brings the names in a directory to stable storage.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), ColdError> {
+    let sync = || File::open(dir)?.sync_all();
+    sync().map_err(|error| ColdError::io("sync", dir, error))
+}
+
+/// A run file being written.
+#[derive(Debug)]
+struct FileSink {
+    id: RunId,
+    /// None once the run is finished.
+    file: Option<File>,
+    path: PathBuf,
+    finished_path: PathBuf,
+    buffer: Vec<u8>,
+}
+
+impl FileSink {
+    fn write(&mut self, piece: Option<&[u8]>) -> Result<(), ColdError> {
+        let bytes = piece.unwrap_or(&self.buffer);
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        file.write_all(bytes)
+            .map_err(|error| ColdError::io("write", &self.path, error))?;
+        if piece.is_none() {
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+}
+
+impl RunSink for FileSink {
+    fn append(&mut self, piece: &[u8]) -> Result<(), ColdError> {
+        if self.buffer.len() + piece.len() > WRITE_BYTES {
+            self.write(None)?;
+        }
+        if piece.len() >= WRITE_BYTES {
+            return self.write(Some(piece));
+        }
+        self.buffer.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, sync: bool) -> Result<Box<dyn RunBytes>, ColdError> {
+        self.write(None)?;
+        let Some(file) = &self.file else {
+            return Err(ColdError::Missing { run: self.id });
+        };
+        if sync {
+            // IMPORTANT: before the rename, or a crash may leave a finished name with no bytes.
+            file.sync_all()
+                .map_err(|error| ColdError::io("sync", &self.path, error))?;
+        }
+        fs::rename(&self.path, &self.finished_path)
+            .map_err(|error| ColdError::io("rename", &self.path, error))?;
+        // From here on a failure must remove the finished file.
+        self.path.clone_from(&self.finished_path);
+        if sync && let Some(dir) = self.path.parent() {
+            sync_dir(dir)?;
+        }
+        let reader = file
+            .try_clone()
+            .map_err(|error| ColdError::io("open", &self.path, error))?;
+        let bytes = FileBytes::new(self.id, self.path.clone(), reader)?;
+        self.file = None;
+        Ok(Box::new(bytes))
+    }
+}
+
+impl Drop for FileSink {
+    fn drop(&mut self) {
+        if self.file.take().is_some()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(run = self.id, %error, "an unfinished run file stays behind");
+        }
+    }
+}
+
+/// A finished run file.
+#[derive(Debug)]
+struct FileBytes {
+    id: RunId,
+    path: PathBuf,
+    file: File,
+    map: Mapped,
+}
+
+impl FileBytes {
+    fn new(id: RunId, path: PathBuf, file: File) -> Result<Self, ColdError> {
+        let map = Mapped::new(&file, &path)?;
+        Ok(Self {
+            id,
+            path,
+            file,
+            map,
+        })
+    }
+}
+
+impl RunBytes for FileBytes {
+    fn len(&self) -> u64 {
+        self.map.bytes().len() as u64
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
+        self.file
+            .read_exact_at(buffer, offset)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => ColdError::Damaged {
+                    what: "the file is cut",
+                    run: self.id,
+                    offset,
+                },
+                _ => ColdError::io("read", &self.path, error),
+            })
+    }
+
+    fn mapped(&self) -> Option<&[u8]> {
+        Some(self.map.bytes())
+    }
+
+    fn sync(&self) -> Result<(), ColdError> {
+        self.file
+            .sync_all()
+            .map_err(|error| ColdError::io("sync", &self.path, error))
+    }
+}

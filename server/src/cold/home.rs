@@ -1,0 +1,74 @@
+//! What a home of runs can do; files, sled and RAM are homes.
+//!
+//! A run is a sequence of pieces in one address space. Its writer appends pieces; its readers read
+//! from where a piece begins, over one or more whole pieces. A home knows nothing of the format.
+
+use std::{fmt::Debug, sync::atomic::AtomicU64};
+
+use super::{error::ColdError, store::RunId};
+
+/// How the runs of a home are laid out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// The bytes that a block of records aims at.
+    pub(super) block_bytes: usize,
+    /// The bytes of blocks after which a section ends.
+    pub(super) section_bytes: u64,
+    /// Whether leaves are placed so that they touch few pages.
+    pub(super) aligned: bool,
+}
+
+/// A place where runs are kept.
+pub(super) trait Home: Send + Sync + Debug {
+    /// How its runs are laid out.
+    fn shape(&self) -> Shape;
+
+    /// Begins a run.
+    fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError>;
+
+    /// Opens a run; [`ColdError::Missing`] if it is not here.
+    fn open(&self, id: RunId) -> Result<Box<dyn RunBytes>, ColdError>;
+
+    /// Every run that lies here, finished or not, with its length.
+    fn list(&self) -> Result<Vec<(RunId, u64)>, ColdError>;
+
+    /// Removes a run; one that is not here is removed already.
+    fn remove(&self, id: RunId) -> Result<(), ColdError>;
+
+    /// Brings what was written to stable storage.
+    fn sync(&self) -> Result<(), ColdError>;
+
+    /// The bytes of its runs that are open; kept by [`Run`](super::run::Run).
+    fn live_bytes(&self) -> &AtomicU64;
+
+    /// The disk that the home takes, given back or not.
+    fn disk_bytes(&self) -> Result<u64, ColdError>;
+}
+
+/// A run being written. Dropped before it is finished, it leaves no trace.
+pub(super) trait RunSink: Send + Debug {
+    /// Appends a piece.
+    fn append(&mut self, piece: &[u8]) -> Result<(), ColdError>;
+
+    /// Makes the run one that can be opened, on stable storage if asked.
+    fn finish(self: Box<Self>, sync: bool) -> Result<Box<dyn RunBytes>, ColdError>;
+}
+
+/// The bytes of a finished run.
+pub(super) trait RunBytes: Send + Sync + Debug {
+    /// How many they are.
+    fn len(&self) -> u64;
+
+    /// Fills `buffer` with what begins at `offset`.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError>;
+
+    /// All bytes, if they are mapped: leaves and directory are then read there.
+    fn mapped(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Brings the run to stable storage, unless its home does so for all its runs.
+    fn sync(&self) -> Result<(), ColdError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! The cold tier: sorted runs of records on disk.
+//!
+//! A [`ColdStore`] owns the homes of runs: small ones live in sled, others are a file each. A run
+//! is written front to back by a [`RunWriter`], read as a [`Run`] through one reader whatever its
+//! home, folded with others by a [`Fold`], and merged with its neighbours in age by
+//! [`ColdStore::merge`]. What the runs of a table mean together is for `table` to know.
+//!
+//! In the order in which bytes go down: `record` lies in blocks, `filter`, `leaf` and `column`
+//! index them, `format` seals the pieces, `writer` puts them in order, and a `home` keeps them.
+//! Whatever is read is verified first: damage is an error, never an absence.
+
+mod error;
+mod record;
+mod filter;
+mod leaf;
+mod column;
+mod format;
+mod home;
+mod mapped;
+mod file_home;
+mod sled_home;
+mod memory_home;
+mod faults;
+mod writer;
+mod run;
+mod cursor;
+mod hashes;
+mod fold;
+mod merge;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use cursor::RunCursor;
+pub use error::ColdError;
+pub use faults::Faults;
+pub use fold::{BoxedSource, Fold, FoldedKey};
+pub use format::{NOTE_BYTES, RunSummary};
+pub use hashes::HashCursor;
+pub use merge::MergePlan;
+pub use record::{KEY_BYTES_MAX, PART_BYTES_MAX, Record, RecordKind, RecordSource};
+pub use run::{READ_AHEAD_BYTES_MAX, Run};
+pub use store::{ColdOptions, ColdStore, FoundRun, RunId};
+pub use writer::RunWriter;

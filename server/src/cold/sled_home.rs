@@ -1,0 +1,316 @@
+//! Runs in sled, for small ones; the one place that names sled.
+//!
+//! A piece is one or more values under sequential keys: the run's id and the offset, both big-endian.
+//! sled is given little memory and never asked to flush by itself: `sync` flushes it and then
+//! fsyncs its files, which its own flush does not do.
+
+use std::{
+    fs::{self, File},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
+};
+
+use super::{
+    error::{ColdError, is_disk_full},
+    file_home::sync_dir,
+    home::{Home, RunBytes, RunSink, Shape},
+    store::RunId,
+};
+
+/// A longer piece is cut: sled reads up to sixteen neighbours to read one value.
+const VALUE_BYTES_MAX: usize = 2048;
+
+/// The bytes of sled's log that one buffer of its holds: the smallest that does not slow it.
+const SEGMENT_BYTES: usize = 64 * 1024;
+
+/// The directory of sled's files, inside the data directory.
+pub(super) const SLED_DIR: &str = "sled";
+
+/// A sled database of runs.
+#[derive(Debug)]
+pub(super) struct SledHome {
+    db: sled::Db,
+    dir: PathBuf,
+    live_bytes: AtomicU64,
+}
+
+impl SledHome {
+    /// Opens the database, and makes it if need be.
+    pub(super) fn open(dir: PathBuf, cache_bytes: u64) -> Result<Self, ColdError> {
+        fs::create_dir_all(&dir).map_err(|error| ColdError::io("create", &dir, error))?;
+        remove_torn_snapshots(&dir)?;
+        let db = sled::Config::new()
+            .path(&dir)
+            .cache_capacity(cache_bytes)
+            .segment_size(SEGMENT_BYTES)
+            .mode(sled::Mode::LowSpace)
+            .use_compression(false)
+            .flush_every_ms(None)
+            .open()
+            .map_err(|error| widen("open", &dir, error))?;
+        Ok(Self {
+            db,
+            dir,
+            live_bytes: AtomicU64::new(0),
+        })
+    }
+
+    fn bytes(&self, id: RunId) -> SledBytes {
+        SledBytes {
+            db: self.db.clone(),
+            dir: self.dir.clone(),
+            id,
+            bytes: 0,
+        }
+    }
+
+    /// The run's length, by its last piece; none if there is no piece.
+    fn length(&self, id: RunId) -> Result<Option<u64>, ColdError> {
+        let Some(last) = self.db.range(run_range(id)).next_back() else {
+            return Ok(None);
+        };
+        let (key, value) = last.map_err(|error| widen("read", &self.dir, error))?;
+        let (_, offset) = split_key(&key).ok_or(ColdError::Damaged {
+            what: "a key in sled",
+            run: id,
+            offset: 0,
+        })?;
+        Ok(Some(offset.saturating_add(value.len() as u64)))
+    }
+}
+
+impl Home for SledHome {
+    fn shape(&self) -> Shape {
+        Shape {
+            block_bytes: 1024,
+            section_bytes: 1 << 20,
+            aligned: false,
+        }
+    }
+
+    fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
+        Ok(Box::new(SledSink {
+            bytes: self.bytes(id),
+            finished: false,
+        }))
+    }
+
+    fn open(&self, id: RunId) -> Result<Box<dyn RunBytes>, ColdError> {
+        let length = self.length(id)?.ok_or(ColdError::Missing { run: id })?;
+        Ok(Box::new(SledBytes {
+            bytes: length,
+            ..self.bytes(id)
+        }))
+    }
+
+    fn list(&self) -> Result<Vec<(RunId, u64)>, ColdError> {
+        let mut found = Vec::new();
+        let mut from = Some(0);
+        while let Some(id) = from {
+            let Some(next) = self.db.range(piece_key(id, 0)..).next() else {
+                break;
+            };
+            let (key, _) = next.map_err(|error| widen("read", &self.dir, error))?;
+            let (id, _) = split_key(&key).ok_or(ColdError::Damaged {
+                what: "a key in sled",
+                run: id,
+                offset: 0,
+            })?;
+            found.push((id, self.length(id)?.unwrap_or(0)));
+            from = id.checked_add(1);
+        }
+        Ok(found)
+    }
+
+    fn remove(&self, id: RunId) -> Result<(), ColdError> {
+        self.bytes(id).remove()
+    }
+
+    fn sync(&self) -> Result<(), ColdError> {
+        self.db
+            .flush()
+            .map_err(|error| widen("flush", &self.dir, error))?;
+        sync_files(&self.dir)
+    }
+
+    fn live_bytes(&self) -> &AtomicU64 {
+        &self.live_bytes
+    }
+
+    fn disk_bytes(&self) -> Result<u64, ColdError> {
+        self.db
+            .size_on_disk()
+            .map_err(|error| widen("measure", &self.dir, error))
+    }
+}
+
+/// sled does not open when it stopped while it wrote a snapshot; it does not need the torn one.
+fn remove_torn_snapshots(dir: &Path) -> Result<(), ColdError> {
+    let fail = |error| ColdError::io("list", dir, error);
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(&path).map_err(|error| ColdError::io("remove", &path, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings all files below a directory to stable storage.
+fn sync_files(dir: &Path) -> Result<(), ColdError> {
+    let fail = |error| ColdError::io("list", dir, error);
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            sync_files(&path)?;
+            continue;
+        }
+        match File::open(&path).and_then(|file| file.sync_all()) {
+            // sled removes old snapshots whenever it likes.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            synced => synced.map_err(|error| ColdError::io("sync", &path, error))?,
+        }
+    }
+    sync_dir(dir)
+}
+
+fn widen(action: &'static str, dir: &Path, error: sled::Error) -> ColdError {
+    match error {
+        sled::Error::Io(source) if is_disk_full(&source) => ColdError::io(action, dir, source),
+        error => ColdError::Sled {
+            action,
+            source: Box::new(error),
+        },
+    }
+}
+
+fn piece_key(id: RunId, offset: u64) -> [u8; 16] {
+    (u128::from(id) << 64 | u128::from(offset)).to_be_bytes()
+}
+
+fn split_key(key: &[u8]) -> Option<(RunId, u64)> {
+    let both = u128::from_be_bytes(*key.first_chunk()?);
+    Some(((both >> 64) as u64, both as u64))
+}
+
+fn run_range(id: RunId) -> std::ops::RangeInclusive<[u8; 16]> {
+    piece_key(id, 0)..=piece_key(id, u64::MAX)
+}
+
+/// A run in sled being written.
+#[derive(Debug)]
+struct SledSink {
+    bytes: SledBytes,
+    finished: bool,
+}
+
+impl RunSink for SledSink {
+    fn append(&mut self, piece: &[u8]) -> Result<(), ColdError> {
+        let SledBytes { db, dir, id, bytes } = &mut self.bytes;
+        for value in piece.chunks(VALUE_BYTES_MAX) {
+            db.insert(piece_key(*id, *bytes), value)
+                .map_err(|error| widen("write", dir, error))?;
+            *bytes += value.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, sync: bool) -> Result<Box<dyn RunBytes>, ColdError> {
+        if sync {
+            let SledBytes { db, dir, .. } = &self.bytes;
+            db.flush().map_err(|error| widen("flush", dir, error))?;
+            sync_files(dir)?;
+        }
+        self.finished = true;
+        Ok(Box::new(self.bytes.clone()))
+    }
+}
+
+impl Drop for SledSink {
+    fn drop(&mut self) {
+        if !self.finished
+            && let Err(error) = self.bytes.remove()
+        {
+            tracing::warn!(run = self.bytes.id, %error, "an unfinished run stays behind in sled");
+        }
+    }
+}
+
+/// A run in sled.
+#[derive(Debug, Clone)]
+struct SledBytes {
+    db: sled::Db,
+    dir: PathBuf,
+    id: RunId,
+    bytes: u64,
+}
+
+impl SledBytes {
+    fn remove(&self) -> Result<(), ColdError> {
+        for key in self.db.range(run_range(self.id)).keys() {
+            let key = key.map_err(|error| widen("read", &self.dir, error))?;
+            let removed = self.db.remove(key);
+            removed
+                .map(drop)
+                .map_err(|error| widen("remove", &self.dir, error))?;
+        }
+        Ok(())
+    }
+
+    /// Fills `buffer` from values that follow one another; the space between them is damage.
+    fn read_values(&self, mut buffer: &mut [u8], range: Range<u64>) -> Result<(), ColdError> {
+        let damaged = |what, offset| ColdError::Damaged {
+            what,
+            run: self.id,
+            offset,
+        };
+        let mut at = range.start;
+        let keys = piece_key(self.id, range.start)..piece_key(self.id, range.end);
+        for entry in self.db.range(keys) {
+            let (key, value) = entry.map_err(|error| widen("read", &self.dir, error))?;
+            if split_key(&key) != Some((self.id, at)) {
+                break;
+            }
+            let (head, rest) = std::mem::take(&mut buffer)
+                .split_at_mut_checked(value.len())
+                .ok_or(damaged("a value in sled is too long", at))?;
+            head.copy_from_slice(&value);
+            buffer = rest;
+            at += value.len() as u64;
+        }
+        if buffer.is_empty() {
+            Ok(())
+        } else {
+            Err(damaged("a value is missing in sled", at))
+        }
+    }
+}
+
+impl RunBytes for SledBytes {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
+        if buffer.len() > VALUE_BYTES_MAX {
+            let end = offset.saturating_add(buffer.len() as u64);
+            return self.read_values(buffer, offset..end);
+        }
+        let value = self.db.get(piece_key(self.id, offset));
+        match value.map_err(|error| widen("read", &self.dir, error))? {
+            Some(value) if value.len() == buffer.len() => {
+                buffer.copy_from_slice(&value);
+                Ok(())
+            }
+            _ => {
+                let end = offset.saturating_add(buffer.len() as u64);
+                self.read_values(buffer, offset..end)
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The store of runs: owns the homes, chooses one for each new run, and finds runs again.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    error::ColdError,
+    faults::{Faults, FaultyHome},
+    file_home::FileHome,
+    format::RunSummary,
+    home::Home,
+    memory_home::MemoryHome,
+    run::{Run, read_footer},
+    sled_home::{SLED_DIR, SledHome},
+    writer::RunWriter,
+};
+use crate::key_hash::KeyHasher;
+
+/// Names a run; never used twice by one data directory.
+pub type RunId = u64;
+
+/// The directory of run files, inside the data directory.
+const RUNS_DIR: &str = "runs";
+
+/// How a store keeps its runs.
+#[derive(Debug, Clone)]
+pub struct ColdOptions {
+    /// Runs expected to be smaller go to sled, others get a file; 0: files only, `u64::MAX`: sled
+    /// only. Default: 1 MiB.
+    pub small_run_bytes: u64,
+    /// What sled may cache. Default: 256 KiB.
+    pub sled_cache_bytes: u64,
+    /// The bytes of runs that sled may hold, since its RAM grows with them; beyond it, small runs
+    /// get files. Does not bind when `small_run_bytes` is `u64::MAX`. Default: 4 MiB.
+    pub sled_bytes_max: u64,
+    /// The least id that a new run may get. Default: 1.
+    pub next_run: RunId,
+    /// Places keys.
+    pub hasher: KeyHasher,
+    /// Lets the disk fail on purpose, for tests. Default: none.
+    pub faults: Option<Arc<Faults>>,
+}
+
+impl ColdOptions {
+    /// The defaults, with keys placed by `hasher`.
+    pub fn new(hasher: KeyHasher) -> Self {
+        Self {
+            small_run_bytes: 1 << 20,
+            sled_cache_bytes: 256 << 10,
+            sled_bytes_max: 4 << 20,
+            next_run: 1,
+            hasher,
+            faults: None,
+        }
+    }
+}
+
+/// What all runs of a store share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) hasher: KeyHasher,
+    reads: AtomicU64,
+}
+
+impl Shared {
+    /// Tells the secret of this store from others.
+    pub(super) fn hasher_mark(&self) -> u32 {
+        self.hasher.hash(b"rhash run").check
+    }
+
+    #[inline]
+    pub(super) fn count_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A run that lies in a store, whether it can be opened or not.
+#[derive(Debug)]
+pub struct FoundRun {
+    /// The run's id.
+    pub id: RunId,
+    /// The bytes that it takes.
+    pub bytes: u64,
+    /// What it says about itself; an error for one that is damaged or was never finished.
+    pub summary: Result<RunSummary, ColdError>,
+}
+
+/// Owns the homes of runs.
+#[derive(Debug)]
+pub struct ColdStore {
+    options: ColdOptions,
+    shared: Arc<Shared>,
+    files: Arc<dyn Home>,
+    sled: OnceLock<Arc<dyn Home>>,
+    /// Where sled is, or will be once the first small run is written; none: there are only files.
+    /// Held while sled is opened, so that it is opened once.
+    sled_dir: Mutex<Option<PathBuf>>,
+    next_run: AtomicU64,
+}
+
+impl ColdStore {
+    /// Opens the runs in a data directory. What was being written when the server stopped is gone;
+    /// sled is opened only if it is there.
+    ///
+    /// # Errors
+    /// Any of the file system and of sled.
+    pub fn open(dir: &Path, options: ColdOptions) -> Result<Self, ColdError> {
+        let files = faulty(&options, Arc::new(FileHome::open(dir.join(RUNS_DIR))?));
+        let sled_dir = dir.join(SLED_DIR);
+        let sled_exists = sled_dir.is_dir();
+        let store = Self::new(options, files, Some(sled_dir));
+        if sled_exists {
+            store.sled()?;
+        }
+        for home in store.homes() {
+            let last = home.list()?.into_iter().map(|(id, _)| id).max();
+            store
+                .next_run
+                .fetch_max(last.map_or(0, |id| id.saturating_add(1)), Ordering::Relaxed);
+        }
+        Ok(store)
+    }
+
+    /// A store in RAM, for tests.
+    pub fn in_memory(options: ColdOptions) -> Self {
+        let home = faulty(&options, Arc::new(MemoryHome::default()));
+        Self::new(options, home, None)
+    }
+
+    fn new(options: ColdOptions, files: Arc<dyn Home>, sled_dir: Option<PathBuf>) -> Self {
+        let shared = Shared {
+            hasher: options.hasher.clone(),
+            reads: AtomicU64::new(0),
+        };
+        Self {
+            next_run: AtomicU64::new(options.next_run),
+            shared: Arc::new(shared),
+            files,
+            sled: OnceLock::new(),
+            sled_dir: Mutex::new(sled_dir),
+            options,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_home(options: ColdOptions, home: Arc<dyn Home>) -> Self {
+        let home = faulty(&options, home);
+        Self::new(options, home, None)
+    }
+
+    /// Begins a run of at most `bytes_expected` bytes; they choose its home.
+    ///
+    /// # Errors
+    /// Any of opening the home and creating the run.
+    pub fn begin(&self, table: u64, bytes_expected: u64) -> Result<RunWriter, ColdError> {
+        let home = self.home_for(bytes_expected)?;
+        let id = self.next_run.fetch_add(1, Ordering::Relaxed);
+        RunWriter::new(home, Arc::clone(&self.shared), id, table)
+    }
+
+    /// Opens a run by its footer. A run is opened once; its `Arc` is what is shared.
+    ///
+    /// # Errors
+    /// [`ColdError::Missing`] if there is none; damage; any of reading.
+    pub fn open_run(&self, id: RunId) -> Result<Arc<Run>, ColdError> {
+        for home in self.homes() {
+            match Run::open(Arc::clone(home), Arc::clone(&self.shared), id) {
+                Err(ColdError::Missing { .. }) => {}
+                opened => return opened.map(Arc::new),
+            }
+        }
+        Err(ColdError::Missing { run: id })
+    }
+
+    /// Every run that lies there, by id.
+    ///
+    /// # Errors
+    /// Any of listing the homes; what is wrong with one run is said beside it.
+    pub fn list(&self) -> Result<Vec<FoundRun>, ColdError> {
+        let mut found = Vec::new();
+        for home in self.homes() {
+            for (id, bytes) in home.list()? {
+                let footer = home.open(id).and_then(|run| read_footer(&*run, id));
+                found.push(FoundRun {
+                    id,
+                    bytes,
+                    summary: footer.map(|footer| footer.summary),
+                });
+            }
+        }
+        found.sort_by_key(|run| run.id);
+        Ok(found)
+    }
+
+    /// Removes a run that is not open; for one that is, see [`Run::remove_on_drop`].
+    ///
+    /// # Errors
+    /// Any of removing; a run that is not there is removed already.
+    pub fn remove(&self, id: RunId) -> Result<(), ColdError> {
+        self.homes().try_for_each(|home| home.remove(id))
+    }
+
+    /// Brings to stable storage all finished runs in sled, and the names of all run files; the bytes
+    /// of files are synced by `RunWriter::finish` or [`Run::sync`].
+    ///
+    /// # Errors
+    /// Any of syncing; what was not synced before is then in doubt.
+    pub fn sync(&self) -> Result<(), ColdError> {
+        self.homes().try_for_each(|home| home.sync())
+    }
+
+    /// The disk that all runs take, with what sled keeps for itself.
+    ///
+    /// # Errors
+    /// Any of asking sled.
+    pub fn disk_bytes(&self) -> Result<u64, ColdError> {
+        self.homes().map(|home| home.disk_bytes()).sum()
+    }
+
+    /// The bytes of open runs that sled holds.
+    pub fn sled_bytes(&self) -> u64 {
+        self.sled
+            .get()
+            .map_or(0, |home| home.live_bytes().load(Ordering::Relaxed))
+    }
+
+    /// Reads of blocks since the store was opened.
+    pub fn reads(&self) -> u64 {
+        self.shared.reads.load(Ordering::Relaxed)
+    }
+
+    fn homes(&self) -> impl Iterator<Item = &Arc<dyn Home>> {
+        std::iter::once(&self.files).chain(self.sled.get())
+    }
+
+    fn home_for(&self, bytes_expected: u64) -> Result<Arc<dyn Home>, ColdError> {
+        let small = bytes_expected < self.options.small_run_bytes;
+        let sled_only = self.options.small_run_bytes == u64::MAX;
+        let room = self
+            .options
+            .sled_bytes_max
+            .saturating_sub(self.sled_bytes());
+        if sled_only || (small && bytes_expected <= room) {
+            return Ok(Arc::clone(self.sled()?.unwrap_or(&self.files)));
+        }
+        Ok(Arc::clone(&self.files))
+    }
+
+    /// Sled, opened if it is not yet.
+    fn sled(&self) -> Result<Option<&Arc<dyn Home>>, ColdError> {
+        if let Some(home) = self.sled.get() {
+            return Ok(Some(home));
+        }
+        let dir = self.sled_dir.lock();
+        let (None, Some(dir)) = (self.sled.get(), &*dir) else {
+            return Ok(self.sled.get());
+        };
+        let home = SledHome::open(dir.clone(), self.options.sled_cache_bytes)?;
+        let home = faulty(&self.options, Arc::new(home));
+        Ok(Some(self.sled.get_or_init(|| home)))
+    }
+}
+
+/// The home, failing on purpose if the options say so.
+fn faulty(options: &ColdOptions, inner: Arc<dyn Home>) -> Arc<dyn Home> {
+    match &options.faults {
+        Some(faults) => Arc::new(FaultyHome {
+            inner,
+            faults: Arc::clone(faults),
+        }),
+        None => inner,
+    }
+}

@@ -1,0 +1,304 @@
+//! Writes a run front to back, in memory that does not grow with it.
+
+use std::sync::Arc;
+
+use super::{
+    column::ColumnBuilder,
+    error::ColdError,
+    filter::filter_hash,
+    format::{CONTINUES, CRC_BYTES, Footer, NOTE_BYTES, RunSummary, Section, seal},
+    home::{Home, RunSink, Shape},
+    leaf::LeafBuilder,
+    record::{RECORD_OVERHEAD_MAX, Record, RecordKind, Tag, check_lengths, push_record},
+    run::Run,
+    store::{RunId, Shared},
+};
+use crate::key_hash::KeyHash;
+
+/// Keys after which a section ends, so that what is gathered for its leaf stays small.
+const SECTION_KEYS_MAX: usize = 32 * 1024;
+
+/// The share of a run's data that its hash column may have; above it, reading blocks is as cheap.
+const COLUMN_SHARE: usize = 8;
+
+/// The page size that leaves in files are placed by.
+const PAGE_BYTES: u64 = 4096;
+
+/// Writes one run. Dropped before [`finish`](Self::finish), it leaves no trace.
+#[derive(Debug)]
+pub struct RunWriter {
+    sink: Box<dyn RunSink>,
+    home: Arc<dyn Home>,
+    shared: Arc<Shared>,
+    shape: Shape,
+    summary: RunSummary,
+    /// Where the next piece will lie.
+    offset: u64,
+    /// The block being filled.
+    block: Vec<u8>,
+    /// The section being filled; its blocks are written already.
+    section_offset: u64,
+    section_continues: bool,
+    section_keys: u32,
+    leaf: LeafBuilder,
+    column: ColumnBuilder,
+    /// Whether the run has a hash column; the first section decides.
+    has_column: Option<bool>,
+    directory: Vec<u8>,
+    sections: u32,
+    last_key: Vec<u8>,
+    last_hash: KeyHash,
+}
+
+impl RunWriter {
+    pub(super) fn new(
+        home: Arc<dyn Home>,
+        shared: Arc<Shared>,
+        id: RunId,
+        table: u64,
+    ) -> Result<Self, ColdError> {
+        let summary = RunSummary {
+            id,
+            table,
+            records: 0,
+            keys: 0,
+            tombstones: 0,
+            payload_bytes: 0,
+            first_place: 0,
+            last_place: 0,
+            has_hash_column: false,
+            note: [0; NOTE_BYTES],
+        };
+        Ok(Self {
+            sink: home.create(id)?,
+            shape: home.shape(),
+            home,
+            shared,
+            summary,
+            offset: 0,
+            block: Vec::new(),
+            section_offset: 0,
+            section_continues: false,
+            section_keys: 0,
+            leaf: LeafBuilder::default(),
+            column: ColumnBuilder::default(),
+            has_column: None,
+            directory: Vec::new(),
+            sections: 0,
+            last_key: Vec::new(),
+            last_hash: KeyHash { place: 0, check: 0 },
+        })
+    }
+
+    /// The id that the run will have.
+    pub fn id(&self) -> RunId {
+        self.summary.id
+    }
+
+    /// The bytes written and gathered so far.
+    pub fn bytes(&self) -> u64 {
+        self.offset + self.block.len() as u64
+    }
+
+    /// Sets what the run's owner wants to find in it again (see [`Run::note`]).
+    pub fn set_note(&mut self, note: [u8; NOTE_BYTES]) {
+        self.summary.note = note;
+    }
+
+    /// Appends a record. Records come by place, then key, then age; of one key, only the first
+    /// may be a base or a tombstone. The order is checked in debug builds.
+    ///
+    /// # Errors
+    /// [`ColdError::TooLong`] for a key or part over its limit; any of writing.
+    #[inline]
+    pub fn push(&mut self, record: &Record<'_>) -> Result<(), ColdError> {
+        check_lengths(record.key, record.part)?;
+        let begun = self.summary.records > 0;
+        let same_place = begun && record.hash.place == self.last_hash.place;
+        let same_key = same_place
+            && record.kind == RecordKind::Fragment
+            && record.hash == self.last_hash
+            && record.key == self.last_key;
+        debug_assert!(
+            !begun
+                || same_key
+                || (self.last_hash.place, &*self.last_key) < (record.hash.place, record.key),
+            "records are pushed in order"
+        );
+        let need = record.key.len() + record.part.len() + RECORD_OVERHEAD_MAX + CRC_BYTES;
+        if !self.block.is_empty() && self.block.len() + need > self.shape.block_bytes {
+            self.end_block()?;
+        }
+        let tag = if same_key && !self.block.is_empty() {
+            Tag::Continues
+        } else {
+            Tag::Of(record.kind)
+        };
+        if self.block.is_empty() {
+            self.begin_block(record.hash.place, same_place);
+        }
+        if !same_key {
+            self.count_key(record);
+        }
+        push_record(&mut self.block, tag, record.key, record.part);
+        self.summary.records += 1;
+        self.summary.payload_bytes += (record.key.len() + record.part.len()) as u64;
+        Ok(())
+    }
+
+    /// Ends the run, on stable storage if `sync`, and opens it. Runs that are not synced here are
+    /// by [`Run::sync`] and `ColdStore::sync`.
+    ///
+    /// # Errors
+    /// Any of writing; nothing of the run is left then.
+    pub fn finish(mut self, sync: bool) -> Result<Arc<Run>, ColdError> {
+        self.end_block()?;
+        self.end_section()?;
+        let directory_offset = self.offset;
+        let mut directory = std::mem::take(&mut self.directory);
+        seal(&mut directory, self.summary.id, self.offset);
+        self.append(&directory)?;
+        self.summary.last_place = self.last_hash.place;
+        self.summary.has_hash_column = self.has_column.unwrap_or(true);
+        let footer = Footer {
+            summary: self.summary,
+            hasher_mark: self.shared.hasher_mark(),
+            sections: self.sections,
+            directory_offset,
+        };
+        self.append(&footer.encode())?;
+        let bytes = self.sink.finish(sync)?;
+        Ok(Arc::new(Run::new(self.home, self.shared, bytes, footer)))
+    }
+
+    fn begin_block(&mut self, place: u64, continues: bool) {
+        if self.leaf.places.is_empty() {
+            self.section_offset = self.offset;
+            self.section_continues = continues;
+        }
+        if self.summary.records == 0 {
+            self.summary.first_place = place;
+        }
+        let flag = if continues { CONTINUES } else { 0 };
+        self.leaf.places.push(place);
+        self.leaf
+            .offsets
+            .push((self.offset - self.section_offset) as u32 | flag);
+    }
+
+    #[inline]
+    fn count_key(&mut self, record: &Record<'_>) {
+        self.summary.keys += 1;
+        self.section_keys += 1;
+        if record.kind == RecordKind::Tombstone {
+            self.summary.tombstones += 1;
+        }
+        self.leaf.hashes.push(filter_hash(record.hash));
+        if self.has_column != Some(false) {
+            self.column.push(record.hash, record.kind);
+        }
+        self.last_hash = record.hash;
+        self.last_key.clear();
+        self.last_key.extend_from_slice(record.key);
+    }
+
+    fn end_block(&mut self) -> Result<(), ColdError> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        seal(&mut self.block, self.summary.id, self.offset);
+        self.sink.append(&self.block)?;
+        self.offset += self.block.len() as u64;
+        self.block.clear();
+        let full = self.offset - self.section_offset >= self.shape.section_bytes
+            || self.leaf.hashes.len() >= SECTION_KEYS_MAX;
+        if full { self.end_section() } else { Ok(()) }
+    }
+
+    fn end_section(&mut self) -> Result<(), ColdError> {
+        let Some(&first_place) = self.leaf.places.first() else {
+            return Ok(());
+        };
+        let data_bytes = (self.offset - self.section_offset) as u32;
+        self.leaf.offsets.push(data_bytes);
+        let column_small = self.column.bytes() * COLUMN_SHARE <= data_bytes as usize;
+        let column_blocks = if *self.has_column.get_or_insert(column_small) {
+            self.write_column()?
+        } else {
+            0
+        };
+
+        let mut leaf = std::mem::take(&mut self.block);
+        let filter_lines = self.leaf.push(&mut leaf);
+        let leaf_bytes = (leaf.len() + CRC_BYTES) as u32;
+        if self.shape.aligned {
+            self.pad(u64::from(leaf_bytes))?;
+        }
+        seal(&mut leaf, self.summary.id, self.offset);
+        let section = Section {
+            first_place,
+            offset: self.section_offset,
+            leaf_offset: (self.offset - self.section_offset) as u32,
+            leaf_bytes,
+            filter_lines,
+            blocks: self.leaf.places.len() as u32,
+            column_blocks,
+            keys: self.section_keys,
+            continues: self.section_continues,
+        };
+        section.push(&mut self.directory);
+        self.sections += 1;
+        self.append(&leaf)?;
+        leaf.clear();
+        self.block = leaf;
+        self.leaf.clear();
+        self.column.clear();
+        self.section_keys = 0;
+        Ok(())
+    }
+
+    /// Writes the hash column's blocks and returns how many there are.
+    fn write_column(&mut self) -> Result<u32, ColdError> {
+        let column = std::mem::take(&mut self.column);
+        let mut blocks = 0;
+        let mut piece = Vec::new();
+        for block in column.blocks() {
+            self.leaf
+                .columns
+                .push((self.offset - self.section_offset) as u32);
+            piece.clear();
+            piece.extend_from_slice(block);
+            seal(&mut piece, self.summary.id, self.offset);
+            self.append(&piece)?;
+            blocks += 1;
+        }
+        if blocks > 0 {
+            self.leaf
+                .columns
+                .push((self.offset - self.section_offset) as u32);
+        }
+        self.column = column;
+        Ok(blocks)
+    }
+
+    /// Skips to the next line, or the next page if the leaf would touch one page more than it must.
+    fn pad(&mut self, leaf_bytes: u64) -> Result<(), ColdError> {
+        let line_end = self
+            .offset
+            .next_multiple_of(super::filter::LINE_BYTES as u64);
+        let touched = (line_end % PAGE_BYTES + leaf_bytes).div_ceil(PAGE_BYTES);
+        let start = if touched > leaf_bytes.div_ceil(PAGE_BYTES) {
+            self.offset.next_multiple_of(PAGE_BYTES)
+        } else {
+            line_end
+        };
+        const ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+        self.append(&ZEROS[..(start - self.offset) as usize])
+    }
+
+    fn append(&mut self, piece: &[u8]) -> Result<(), ColdError> {
+        self.sink.append(piece)?;
+        self.offset += piece.len() as u64;
+        Ok(())
+    }
+}

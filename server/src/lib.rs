@@ -5,6 +5,15 @@
 //! one that does, `hot` holds entries in RAM, `cold` holds runs on disk, and `governor` keeps the
 //! whole under one memory limit.
 
-pub mod key_hash;
-pub mod cold;
+pub mod store;
 pub mod table;
+mod shared;
+mod hot;
+pub mod cold;
+mod ranges;
+pub mod data_dir;
+mod governor;
+mod pool;
+mod readings;
+mod counters;
+pub mod key_hash;

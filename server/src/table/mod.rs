@@ -1,11 +1,41 @@
 //! Tables: the one place that knows both tiers.
+//!
+//! What a key's entry is, from new to old: the hot map; the intervals in transit, which left the
+//! hot map and are being written; the runs of the key's range. A base or a tombstone ends the look
+//! down, a fragment goes on. `write` changes the hot map, `read` folds all levels, `scan` and
+//! `count` do so in order, `spill` moves intervals down, and `merge` keeps the runs few.
 
-use std::{sync::Arc, time::Duration};
+mod check;
+mod write;
+mod lookup;
+mod read;
+mod stream;
+mod scan;
+mod count;
+mod spill;
+mod merge;
+#[cfg(test)]
+pub(crate) mod hooks;
+#[cfg(test)]
+mod tests;
 
-use rhash_protocol::{
-    Keys, OpenMode, Ops, ScanWhat, Stats, TableId, TableInfo, TableKind, WireError,
-};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rhash_protocol::{ErrorCode, TableId, TableInfo, TableKind, WireError};
 use tokio::sync::oneshot;
+
+pub use stream::ValueStream;
+
+use crate::{
+    cold::{Run, RunId},
+    data_dir::manifest::Edit,
+    hot::{Frozen, HotMap},
+    ranges::{Ranges, RunHandle},
+    shared::Shared,
+};
+
+pub(crate) use merge::{MergeDone, RUNS_STALL};
 
 /// A result that is there at once, or comes from the read pool. What a table looked up in RAM was
 /// looked up when the method was called, so later writes do not change it.
@@ -17,11 +47,11 @@ pub enum Answer<T> {
     Pending(oneshot::Receiver<Result<T, TableError>>),
 }
 
-/// Why a table refused; becomes a [`WireError`].
+/// Why a table refused, as the client will be told.
 pub type TableError = WireError;
 
 /// A packed batch that a table made: its count and its bytes (see `rhash_protocol::packed`).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackedReply {
     /// Entries in the batch.
     pub count: u32,
@@ -30,7 +60,7 @@ pub struct PackedReply {
 }
 
 /// A page of a scan.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PageReply {
     /// Where the next page begins.
     pub next: Option<Vec<u8>>,
@@ -38,79 +68,241 @@ pub struct PageReply {
     pub entries: PackedReply,
 }
 
-/// What `Store::open_table` found or made.
-#[derive(Debug)]
-pub struct Opened {
-    /// The table.
-    pub table: Arc<Table>,
-    /// Whether it was made now.
-    pub created: bool,
-}
-
-/// What a store is made of.
-#[derive(Debug, Clone)]
-pub struct StoreConfig {
-    /// `--mem-limit`.
-    pub mem_limit_bytes: u64,
-    /// The data directory; none is `--memory-only`.
-    pub data_dir: Option<std::path::PathBuf>,
-    /// The longest value that a put may carry.
-    pub value_bytes_max: usize,
-    /// Threads that read cold blocks.
-    pub read_threads: usize,
-    /// Runs below this go to sled, others get a file.
-    pub small_run_bytes: u64,
-}
-
-/// All tables, their tiers and the governor.
-#[derive(Debug)]
-pub struct Store {}
-
 /// One table.
 #[derive(Debug)]
-pub struct Table {}
-
-/// The bytes of one value, part by part, read by a thread of the read pool as they are taken.
-pub type ValueStream = tokio::sync::mpsc::Receiver<Result<Vec<u8>, TableError>>;
-
-#[expect(clippy::todo, clippy::unused_self, unused_variables, reason = "to be written")]
-impl Store {
-    pub fn open(config: StoreConfig) -> Result<Arc<Store>, StoreError> { todo!() }
-    /// Opens or makes a table. `None` as name makes a temporary one.
-    pub fn open_table(&self, name: Option<&str>, kind: Option<TableKind>, codec: Option<&str>, mode: OpenMode) -> Result<Opened, TableError> { todo!() }
-    pub fn table(&self, id: TableId) -> Result<Arc<Table>, TableError> { todo!() }
-    /// Frees a table in both tiers.
-    pub fn close_table(&self, id: TableId) -> Result<(), TableError> { todo!() }
-    /// `connections`, `sessions`, `operations`, `version`, `uptime_ms` and each table's `sessions` are left for the caller.
-    pub fn stats(&self) -> Stats { todo!() }
-    pub fn tables(&self) -> Vec<TableInfo> { todo!() }
-    /// Waits until the governor lets a write of this many bytes in. Bounded; errs `OutOfMemory`, `DiskFull`, `Storage`.
-    pub async fn admit(&self, bytes: usize) -> Result<(), TableError> { todo!() }
-    /// Spills named tables, drops temporary ones, and marks the directory as cleanly stopped. Blocking.
-    pub fn stop(&self) -> Result<(), StoreError> { todo!() }
+pub struct Table {
+    id: TableId,
+    name: Option<String>,
+    kind: TableKind,
+    codec: String,
+    shared: Arc<Shared>,
+    /// Held while the set of runs changes: by a spill's and a merge's last step, clear and close.
+    /// Taken before `state` and before the manifest.
+    structure: Mutex<()>,
+    state: Mutex<State>,
 }
 
-/// Why a store could not open or stop.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(pub String);
+/// The levels of a table; what is done under the lock is done in RAM alone.
+#[derive(Debug)]
+struct State {
+    hot: HotMap,
+    /// Intervals that are being written, newest first.
+    transit: Vec<Arc<Frozen>>,
+    cold: Arc<Ranges<Arc<Run>>>,
+    /// About how many bytes of each range, by its first place, were overwritten or deleted.
+    garbage: std::collections::BTreeMap<u64, u64>,
+    /// Changes whenever something leaves RAM or disk, so that a reader sees that what it read
+    /// below may be of yesterday.
+    epoch: u64,
+    closed: bool,
+}
 
-#[expect(clippy::todo, clippy::unused_self, unused_variables, reason = "to be written")]
+impl RunHandle for Arc<Run> {
+    fn run_id(&self) -> RunId {
+        self.id()
+    }
+}
+
+/// What a table is made with.
+#[derive(Debug, Clone)]
+pub(crate) struct TableSpec {
+    pub(crate) id: TableId,
+    pub(crate) name: Option<String>,
+    pub(crate) kind: TableKind,
+    pub(crate) codec: String,
+}
+
 impl Table {
-    pub fn id(&self) -> TableId { todo!() }
-    pub fn name(&self) -> Option<&str> { todo!() }
-    pub fn kind(&self) -> TableKind { todo!() }
-    pub fn codec(&self) -> &str { todo!() }
-    /// Applies a batch in order, all or nothing.
-    pub fn write(self: &Arc<Self>, ops: Ops<'_>) -> Answer<PackedReply> { todo!() }
-    /// Slots for a prefix of the keys.
-    pub fn get(self: &Arc<Self>, keys: Keys<'_>) -> Answer<PackedReply> { todo!() }
-    pub fn contains(self: &Arc<Self>, keys: Keys<'_>) -> Answer<PackedReply> { todo!() }
-    pub fn fetch(self: &Arc<Self>, key: &[u8]) -> Answer<Option<ValueStream>> { todo!() }
-    pub fn scan(self: &Arc<Self>, cursor: Option<&[u8]>, what: ScanWhat, entries_max: u32) -> Answer<PageReply> { todo!() }
-    pub fn len(self: &Arc<Self>) -> Answer<u64> { todo!() }
-    pub fn is_empty(self: &Arc<Self>) -> Answer<bool> { todo!() }
-    pub fn clear(self: &Arc<Self>) -> Result<(), TableError> { todo!() }
+    /// A table with these runs.
+    pub(crate) fn new(spec: TableSpec, shared: Arc<Shared>, cold: Ranges<Arc<Run>>) -> Arc<Self> {
+        let state = State {
+            hot: HotMap::new(),
+            transit: Vec::new(),
+            cold: Arc::new(cold),
+            garbage: std::collections::BTreeMap::new(),
+            epoch: 0,
+            closed: false,
+        };
+        shared.budget.settle(0, state.hot.footprint_bytes());
+        Arc::new(Self {
+            id: spec.id,
+            name: spec.name,
+            kind: spec.kind,
+            codec: spec.codec,
+            shared,
+            structure: Mutex::new(()),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Names the table on this server; never given to another.
+    pub fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The table's name; none if it is temporary.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// What its entries are.
+    pub fn kind(&self) -> TableKind {
+        self.kind
+    }
+
+    /// How its keys and values are encoded.
+    pub fn codec(&self) -> &str {
+        &self.codec
+    }
+
+    /// The table's figures; `sessions` is left for the caller.
+    pub fn info(&self) -> TableInfo {
+        let state = self.state.lock();
+        let runs = state.cold.runs();
+        let hot_entries = state.hot.len()
+            + state
+                .transit
+                .iter()
+                .map(|frozen| frozen.len())
+                .sum::<usize>();
+        let cold_keys: u64 = runs
+            .iter()
+            .map(|run| run.keys().saturating_sub(run.tombstones()))
+            .sum();
+        TableInfo {
+            name: self.name.clone(),
+            table: self.id,
+            kind: self.kind,
+            codec: self.codec.clone(),
+            entries_estimate: hot_entries as u64 + cold_keys,
+            hot_entries: hot_entries as u64,
+            hot_bytes: state.ram_bytes() as u64,
+            cold_runs: runs.len() as u64,
+            cold_bytes: runs.iter().map(|run| run.bytes()).sum(),
+            sessions: 0,
+        }
+    }
+
+    /// Removes all entries and gives back their RAM and disk.
+    ///
+    /// # Errors
+    /// The table is closed, or the change cannot be written down.
+    pub fn clear(self: &Arc<Self>) -> Result<(), TableError> {
+        self.empty(false)
+    }
+
+    /// Frees the table in both tiers. Reads that are under way still find what they looked up.
+    pub(crate) fn close(&self) -> Result<(), TableError> {
+        self.empty(true)
+    }
+
+    /// Whether the table was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// All runs of the table.
+    pub(crate) fn runs(&self) -> Vec<Arc<Run>> {
+        self.state.lock().cold.runs()
+    }
+
+    /// The RAM that the hot map takes, without what is in transit.
+    pub(crate) fn hot_bytes(&self) -> usize {
+        self.state.lock().hot.footprint_bytes()
+    }
+
+    fn empty(&self, close: bool) -> Result<(), TableError> {
+        let _structure = self.structure.lock();
+        if self.is_closed() {
+            return Err(self.closed_error());
+        }
+        if self.name.is_some() {
+            let id = self.id;
+            self.shared.record(if close {
+                Edit::Closed { id }
+            } else {
+                Edit::Cleared { id }
+            })?;
+        }
+        let mut state = self.state.lock();
+        let bytes_before = state.ram_bytes();
+        // What is being spilled is no longer in transit, so its run will not be taken in.
+        let hot = std::mem::replace(&mut state.hot, HotMap::new());
+        let transit = std::mem::take(&mut state.transit);
+        let cold = std::mem::replace(&mut state.cold, Arc::new(Ranges::new()));
+        state.garbage.clear();
+        state.epoch += 1;
+        state.closed = close;
+        let bytes_after = if close { 0 } else { state.ram_bytes() };
+        self.shared.budget.settle(bytes_before, bytes_after);
+        drop(state);
+        for run in cold.runs() {
+            run.remove_on_drop();
+        }
+        // Freed outside of the lock: a large table takes a while.
+        drop((hot, transit, cold));
+        Ok(())
+    }
+
+    /// Runs `read` on the pool, and answers with what it returns.
+    fn on_pool<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Arc<Self>) -> Result<T, TableError> + Send + 'static,
+    ) -> Answer<T> {
+        let (sender, receiver) = oneshot::channel();
+        let table = Arc::clone(self);
+        let job = move || {
+            // Nobody may wait any more, which is no failure.
+            drop(sender.send(read(&table)));
+        };
+        match self.shared.pool.submit(job) {
+            Ok(()) => Answer::Pending(receiver),
+            Err(_busy) => Answer::Ready(Err(busy_error())),
+        }
+    }
+
+    fn closed_error(&self) -> TableError {
+        let name = self
+            .name
+            .as_deref()
+            .map_or_else(|| format!("{}", self.id), |name| format!("\"{name}\""));
+        TableError {
+            code: ErrorCode::TableClosed,
+            text: format!("table {name} is closed; open it again to make a new one"),
+        }
+    }
 }
 
-const _: Duration = Duration::ZERO;
+impl State {
+    /// The RAM that the table takes.
+    fn ram_bytes(&self) -> usize {
+        self.hot.footprint_bytes()
+            + self
+                .transit
+                .iter()
+                .map(|frozen| frozen.footprint_bytes())
+                .sum::<usize>()
+    }
+
+    /// Whether no level below the hot map can have a key of this place.
+    fn nothing_below(&self, place: u64) -> bool {
+        !self.transit.iter().any(|frozen| frozen.covers(place))
+            && self.cold.at(place).runs.is_empty()
+    }
+}
+
+fn busy_error() -> TableError {
+    TableError {
+        code: ErrorCode::Busy,
+        text: "too many reads of cold entries are waiting; try again, or with smaller batches"
+            .to_owned(),
+    }
+}
+
+fn full_error() -> TableError {
+    TableError {
+        code: ErrorCode::Busy,
+        text: "too many entries share one place in RAM; try again after they were spilled"
+            .to_owned(),
+    }
+}

@@ -1,0 +1,184 @@
+//! How much RAM entries may take, and who waits when it is taken.
+//!
+//! `tracked` is what tables say they hold: hot maps and intervals in transit. `admitted` is what
+//! writes that were let in may still add. Together they stay under `entries_max`, which the
+//! governor moves so that the whole process stays under the memory limit.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+use rhash_protocol::{ErrorCode, WireError};
+use tokio::sync::Notify;
+
+/// A writer waits no longer than this for RAM to become free.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// A writer looks again this often, should a wake-up have been for others.
+const STALL_LOOK: Duration = Duration::from_millis(20);
+
+/// The account of the RAM that entries take.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    tracked: AtomicUsize,
+    admitted: AtomicUsize,
+    entries_max: AtomicUsize,
+    freed: Notify,
+    governor_wanted: Mutex<bool>,
+    governor_wakes: Condvar,
+    stopping: AtomicBool,
+    trouble: Mutex<Option<WireError>>,
+}
+
+impl Budget {
+    /// An account with `entries_max` bytes.
+    pub(crate) fn new(entries_max: usize) -> Self {
+        Self {
+            tracked: AtomicUsize::new(0),
+            admitted: AtomicUsize::new(0),
+            entries_max: AtomicUsize::new(entries_max),
+            freed: Notify::new(),
+            governor_wanted: Mutex::new(false),
+            governor_wakes: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    /// What tables hold.
+    pub(crate) fn tracked_bytes(&self) -> usize {
+        self.tracked.load(Relaxed)
+    }
+
+    /// What entries may take.
+    pub(crate) fn entries_bytes_max(&self) -> usize {
+        self.entries_max.load(Relaxed)
+    }
+
+    /// Moves what entries may take.
+    pub(crate) fn set_entries_bytes_max(&self, bytes: usize) {
+        self.entries_max.store(bytes, Relaxed);
+    }
+
+    /// Above this the governor spills: ahead of the limit, so that writers need not wait.
+    pub(crate) fn high_mark(&self) -> usize {
+        self.entries_bytes_max() / 4 * 3
+    }
+
+    /// The governor spills down to this.
+    pub(crate) fn low_mark(&self) -> usize {
+        self.entries_bytes_max() / 8 * 5
+    }
+
+    /// Takes what a table grew or shrank by into the account.
+    pub(crate) fn settle(&self, bytes_before: usize, bytes_after: usize) {
+        if bytes_after >= bytes_before {
+            let tracked = self.tracked.fetch_add(bytes_after - bytes_before, Relaxed);
+            if tracked + (bytes_after - bytes_before) > self.high_mark() {
+                self.wake_governor();
+            }
+        } else {
+            self.tracked.fetch_sub(bytes_before - bytes_after, Relaxed);
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Lets a write of about `bytes` in at once, or not.
+    pub(crate) fn try_admit(&self, bytes: usize) -> bool {
+        let mut admitted = self.admitted.load(Relaxed);
+        loop {
+            // A write larger than all the room there is goes in alone.
+            let fits = self.tracked_bytes() + admitted + bytes <= self.entries_bytes_max();
+            let alone = admitted == 0 && self.tracked_bytes() <= self.low_mark();
+            if !fits && !alone {
+                return false;
+            }
+            let next = admitted + bytes;
+            match self
+                .admitted
+                .compare_exchange_weak(admitted, next, Relaxed, Relaxed)
+            {
+                Ok(_) => return true,
+                Err(now) => admitted = now,
+            }
+        }
+    }
+
+    /// Gives back what [`Budget::try_admit`] took.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.admitted.fetch_sub(bytes, Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    /// Waits until a write of about `bytes` may go in; returns the microseconds that it took.
+    ///
+    /// # Errors
+    /// What keeps RAM from becoming free, if that goes on for too long.
+    pub(crate) async fn admit(&self, bytes: usize) -> Result<u64, WireError> {
+        if self.try_admit(bytes) {
+            return Ok(0);
+        }
+        let began = Instant::now();
+        while began.elapsed() < STALL_MAX {
+            self.wake_governor();
+            let freed = self.freed.notified();
+            if self.try_admit(bytes) {
+                return Ok(began.elapsed().as_micros() as u64);
+            }
+            if let Some(trouble) = self.trouble() {
+                return Err(trouble);
+            }
+            // Elapsing is no failure: the loop looks again.
+            drop(tokio::time::timeout(STALL_LOOK, freed).await);
+        }
+        Err(self.trouble().unwrap_or_else(|| WireError {
+            code: ErrorCode::Busy,
+            text: format!(
+                "no room for {bytes} bytes after {} s: the disk does not keep up with the writes; \
+                 try again, or give the server a larger --mem-limit",
+                STALL_MAX.as_secs()
+            ),
+        }))
+    }
+
+    /// Why spills fail, if they do.
+    pub(crate) fn trouble(&self) -> Option<WireError> {
+        self.trouble.lock().clone()
+    }
+
+    /// Says why spills fail, or that they work again.
+    pub(crate) fn set_trouble(&self, trouble: Option<WireError>) {
+        *self.trouble.lock() = trouble;
+        self.freed.notify_waiters();
+    }
+
+    /// Tells the governor to look now.
+    pub(crate) fn wake_governor(&self) {
+        let mut wanted = self.governor_wanted.lock();
+        if !*wanted {
+            *wanted = true;
+            self.governor_wakes.notify_one();
+        }
+    }
+
+    /// The governor's wait: until it is wanted, or for `at_most`.
+    pub(crate) fn wait_for_work(&self, at_most: Duration) {
+        let mut wanted = self.governor_wanted.lock();
+        if !*wanted {
+            self.governor_wakes.wait_for(&mut wanted, at_most);
+        }
+        *wanted = false;
+    }
+
+    /// Ends the governor.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+        self.wake_governor();
+    }
+
+    /// Whether the governor shall end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+}

@@ -1,0 +1,244 @@
+//! The governor: keeps the process under its memory limit, and the runs few.
+//!
+//! One thread spills when entries take more than the high mark, down to the low mark, the largest
+//! tables first, in steps of a few MiB. It also steers: it measures what the process takes beyond
+//! entries, and leaves entries that much less. A second thread merges.
+
+mod budget;
+mod resident;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+
+pub(crate) use budget::Budget;
+pub(crate) use resident::Resident;
+
+use crate::{
+    shared::Shared,
+    store::Tables,
+    table::{MergeDone, Table},
+};
+
+/// The governor looks at least this often.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// After a spill or merge that failed, it waits this long.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// Of the limit, this part stays free for what nobody foresees.
+const MARGIN_SHARE: u64 = 16;
+/// Before anything is measured: what threads, buffers, sled and merges take.
+const OVERHEAD_BYTES: u64 = 8 << 20;
+/// How fast a measured overhead is forgotten: a 1024th of it at each look.
+const FORGET_SHARE: u64 = 1024;
+/// Entries keep at least this part of the limit, whatever the overhead.
+const ENTRIES_SHARE_MIN: u64 = 8;
+/// In a server with a cold tier entries take at most this part of the limit, in eighths.
+const ENTRIES_EIGHTHS_MAX: u64 = 7;
+
+/// How much is done at a time; all follow from the memory limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Steps {
+    /// Bytes of hot entries that one spill takes.
+    pub(crate) spill_bytes: usize,
+    /// A small table's ranges are split until there are this many.
+    pub(crate) ranges_soon: usize,
+    /// A range of a table that has few ranges is split beyond this.
+    pub(crate) range_bytes_soon: u64,
+    /// A range of a table that has many is split beyond this.
+    pub(crate) range_bytes_late: u64,
+}
+
+impl Steps {
+    /// The steps under a memory limit.
+    pub(crate) fn under(mem_limit_bytes: u64) -> Self {
+        let spill_bytes = (mem_limit_bytes / 12).clamp(1 << 20, 16 << 20);
+        Self {
+            spill_bytes: spill_bytes as usize,
+            ranges_soon: 8,
+            range_bytes_soon: spill_bytes * 16,
+            range_bytes_late: (spill_bytes * 64).max(1 << 30),
+        }
+    }
+
+    /// How large a range may be in a table of so many ranges.
+    pub(crate) fn range_bytes_max(&self, ranges: usize) -> u64 {
+        if ranges < self.ranges_soon {
+            self.range_bytes_soon
+        } else {
+            self.range_bytes_late
+        }
+    }
+}
+
+/// Wakes one thread that waits, or the next one that will.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    wakes: Condvar,
+}
+
+impl Bell {
+    /// Wakes the waiter.
+    pub(crate) fn ring(&self) {
+        *self.rung.lock() = true;
+        self.wakes.notify_all();
+    }
+
+    /// Waits until the bell is rung, at most so long.
+    pub(crate) fn wait(&self, at_most: Duration) {
+        let mut rung = self.rung.lock();
+        if !*rung {
+            self.wakes.wait_for(&mut rung, at_most);
+        }
+        *rung = false;
+    }
+}
+
+/// What the steering thread saw.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The process's anonymous memory at the last look.
+    pub(crate) resident_bytes: AtomicU64,
+    /// The most that any look found.
+    pub(crate) resident_bytes_max: AtomicU64,
+}
+
+/// Spills and steers until the budget stops it.
+pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes: Option<u64>) {
+    let resident = Resident::new();
+    let mut overhead_bytes = 0;
+    while !shared.budget.is_stopping() {
+        shared.budget.wait_for_work(LOOK_EVERY);
+        if let Some(limit_bytes) = limit_bytes {
+            steer(shared, seen, &resident, limit_bytes, &mut overhead_bytes);
+        }
+        if shared.cold.is_some() && !relieve(shared, tables) {
+            shared.budget.wait_for_work(RETRY_AFTER);
+        }
+    }
+}
+
+/// What entries may take before anything is measured.
+pub(crate) fn entries_bytes_at_start(limit_bytes: u64) -> usize {
+    entries_bytes(limit_bytes, OVERHEAD_BYTES)
+}
+
+fn entries_bytes(limit_bytes: u64, overhead_bytes: u64) -> usize {
+    let room = limit_bytes - limit_bytes / MARGIN_SHARE;
+    let most = limit_bytes / 8 * ENTRIES_EIGHTHS_MAX;
+    room.saturating_sub(overhead_bytes)
+        .clamp(limit_bytes / ENTRIES_SHARE_MIN, most) as usize
+}
+
+/// Measures what the process takes beyond entries, and leaves them the rest.
+fn steer(
+    shared: &Shared,
+    seen: &Seen,
+    resident: &Resident,
+    limit_bytes: u64,
+    overhead_bytes: &mut u64,
+) {
+    let tracked_bytes = shared.budget.tracked_bytes() as u64;
+    let now = resident.anonymous_bytes();
+    seen.resident_bytes.store(now, Relaxed);
+    seen.resident_bytes_max.fetch_max(now, Relaxed);
+    let overhead_now = now.saturating_sub(tracked_bytes);
+    // What was seen once may come again, so it is forgotten slowly.
+    *overhead_bytes = overhead_now.max(*overhead_bytes - *overhead_bytes / FORGET_SHARE);
+    let bytes = entries_bytes(limit_bytes, (*overhead_bytes).max(OVERHEAD_BYTES / 2));
+    shared.budget.set_entries_bytes_max(bytes);
+}
+
+/// Spills until entries are under the low mark, if they are over the high one; says whether the
+/// disk took all that it was given.
+fn relieve(shared: &Shared, tables: &Tables) -> bool {
+    let budget = &shared.budget;
+    if budget.tracked_bytes() <= budget.high_mark() && budget.trouble().is_none() {
+        return true;
+    }
+    while budget.tracked_bytes() > budget.low_mark() && !budget.is_stopping() {
+        let mut by_size: Vec<(usize, Arc<Table>)> = tables
+            .all()
+            .into_iter()
+            .map(|table| (table.hot_bytes(), table))
+            .collect();
+        by_size.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let tracked_before = budget.tracked_bytes();
+        // Many small tables are spilled at one look, one large table for one step.
+        let least = by_size.first().map_or(0, |(bytes, _)| bytes / 2);
+        let mut freed = 0;
+        for (bytes, table) in by_size {
+            if freed >= shared.steps.spill_bytes || bytes < least || budget.is_stopping() {
+                break;
+            }
+            wait_for_merges(shared, &table);
+            if let Err(error) = table.spill(shared.steps.spill_bytes) {
+                tracing::error!(table = table.id(), error = %error.text, "spill failed");
+                budget.set_trouble(Some(error));
+                return false;
+            }
+            freed = tracked_before.saturating_sub(budget.tracked_bytes());
+        }
+        if budget.tracked_bytes() >= tracked_before {
+            break;
+        }
+    }
+    if budget.trouble().is_some() {
+        budget.set_trouble(None);
+    }
+    true
+}
+
+/// Holds spills back while a table has too many runs to be read quickly.
+fn wait_for_merges(shared: &Shared, table: &Table) {
+    while table.runs_deepest() >= crate::table::RUNS_STALL
+        && !shared.budget.is_stopping()
+        && !table.is_closed()
+        && shared.merge_trouble.lock().is_none()
+    {
+        shared.merge_wanted.ring();
+        shared.merge_done.wait(LOOK_EVERY);
+    }
+}
+
+/// Merges until the budget stops it.
+pub(crate) fn merge(shared: &Shared, tables: &Tables) {
+    while !shared.budget.is_stopping() {
+        let mut by_depth: Vec<(usize, Arc<Table>)> = tables
+            .all()
+            .into_iter()
+            .map(|table| (table.runs_deepest(), table))
+            .collect();
+        by_depth.retain(|(depth, _)| *depth > 0);
+        by_depth.sort_unstable_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+        let mut done = MergeDone::Nothing;
+        for (_, table) in by_depth {
+            if shared.budget.is_stopping() {
+                return;
+            }
+            match table.merge_one() {
+                Ok(MergeDone::Nothing) => {}
+                Ok(MergeDone::Some) => {
+                    *shared.merge_trouble.lock() = None;
+                    shared.merge_done.ring();
+                    done = MergeDone::Some;
+                    break;
+                }
+                Err(error) => {
+                    tracing::error!(table = table.id(), error = %error.text, "merge failed");
+                    *shared.merge_trouble.lock() = Some(error);
+                    shared.merge_done.ring();
+                }
+            }
+        }
+        if done == MergeDone::Nothing {
+            shared.merge_wanted.wait(RETRY_AFTER);
+        }
+    }
+}

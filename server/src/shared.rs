@@ -1,0 +1,96 @@
+//! What all tables of a store share: the tiers' homes, the account of RAM, the threads that read.
+
+use parking_lot::Mutex;
+use rhash_protocol::{ErrorCode, WireError, limits::ERROR_TEXT_BYTES_MAX};
+
+use crate::{
+    cold::{ColdError, ColdStore},
+    counters::Counters,
+    data_dir::{
+        DataDirError,
+        manifest::{Edit, Manifest},
+    },
+    governor::{Bell, Budget, Steps},
+    key_hash::KeyHasher,
+    pool::ReadPool,
+    readings::Readings,
+};
+
+/// What all tables of a store share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Places keys.
+    pub(crate) hasher: KeyHasher,
+    /// The cold tier; none in a server that has no disk.
+    pub(crate) cold: Option<ColdStore>,
+    /// What outlives the server; taken after every other lock.
+    pub(crate) manifest: Option<Mutex<Manifest>>,
+    /// The account of RAM.
+    pub(crate) budget: Budget,
+    /// How much is done at a time.
+    pub(crate) steps: Steps,
+    /// The threads that read cold blocks.
+    pub(crate) pool: ReadPool,
+    /// For `stats`.
+    pub(crate) counters: Counters,
+    /// The longest value that a put may carry.
+    pub(crate) value_bytes_max: usize,
+    /// Which keys were read of late, so that the second read promotes.
+    pub(crate) readings: Readings,
+    /// Merge work is there.
+    pub(crate) merge_wanted: Bell,
+    /// Merge work was done, or failed.
+    pub(crate) merge_done: Bell,
+    /// Why merges fail, if they do.
+    pub(crate) merge_trouble: Mutex<Option<WireError>>,
+    /// A test's eyes and hands at the points where threads meet.
+    #[cfg(test)]
+    pub(crate) hooks: crate::table::hooks::Hooks,
+}
+
+impl Shared {
+    /// Writes a change of a table into the manifest.
+    pub(crate) fn record(&self, edit: Edit) -> Result<(), WireError> {
+        match &self.manifest {
+            Some(manifest) => manifest
+                .lock()
+                .record(edit)
+                .map_err(|error| data_dir_error(&error)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error with its causes, cut to the length that the protocol allows.
+pub(crate) fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
+    text
+}
+
+/// A cold tier's error for a client.
+pub(crate) fn cold_error(error: &ColdError) -> WireError {
+    let code = match error {
+        ColdError::DiskFull { .. } => ErrorCode::DiskFull,
+        ColdError::Damaged { .. } | ColdError::Missing { .. } => ErrorCode::Damaged,
+        _ => ErrorCode::Storage,
+    };
+    WireError {
+        code,
+        text: error_text(error),
+    }
+}
+
+/// A data directory's error for a client.
+pub(crate) fn data_dir_error(error: &DataDirError) -> WireError {
+    WireError {
+        code: ErrorCode::Storage,
+        text: error_text(error),
+    }
+}

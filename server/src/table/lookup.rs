@@ -1,0 +1,194 @@
+//! One key looked up through all levels.
+
+use std::sync::Arc;
+
+use super::{State, Table, TableError};
+use crate::{
+    cold::{ColdError, Fold, RecordKind, RecordSource, Run},
+    hot::{Dirt, Frozen, FrozenSource, State as EntryState},
+    key_hash::KeyHash,
+    ranges::Ranges,
+    shared::cold_error,
+};
+
+/// A key whose value lies, at least in part, below the hot map; with all that is needed to read it
+/// without the table's lock.
+#[derive(Debug, Clone)]
+pub(super) struct Lookup {
+    pub(super) hash: KeyHash,
+    pub(super) key: Box<[u8]>,
+    /// What the hot map has of it, and the intervals in transit that may have more, newest first.
+    above: Vec<Arc<Frozen>>,
+    cold: Arc<Ranges<Arc<Run>>>,
+    /// What it was looked up in: the hot entry's version, if there was one, and the epoch.
+    token: (Option<u32>, u64),
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// No entry.
+    Absent,
+    /// The whole value.
+    Value(Vec<u8>),
+    /// More bytes than were asked for; at least this many.
+    Longer(u64),
+}
+
+/// What the hot map alone says of a key.
+#[derive(Debug)]
+pub(super) enum Hot<'a> {
+    /// Its value.
+    Value(crate::hot::Value<'a>),
+    /// It has no entry.
+    Absent,
+    /// It must be looked up below.
+    Below,
+}
+
+impl State {
+    /// What the hot map alone says of a key.
+    pub(super) fn look(&self, place: u64, key: &[u8]) -> Hot<'_> {
+        match self.hot.get(place, key) {
+            Some(entry) => match entry.header.state {
+                EntryState::Base => Hot::Value(entry.value),
+                EntryState::Tombstone => Hot::Absent,
+                EntryState::Fragment if self.nothing_below(place) => Hot::Value(entry.value),
+                EntryState::Fragment => Hot::Below,
+            },
+            None if self.nothing_below(place) => Hot::Absent,
+            None => Hot::Below,
+        }
+    }
+
+    /// All that is needed to read a key without the lock.
+    pub(super) fn lookup(&self, hash: KeyHash, key: &[u8]) -> Lookup {
+        let mut above = Vec::new();
+        above.extend(self.hot.snapshot_of(hash.place, key).map(Arc::new));
+        above.extend(
+            self.transit
+                .iter()
+                .filter(|frozen| frozen.covers(hash.place))
+                .cloned(),
+        );
+        Lookup {
+            hash,
+            key: key.into(),
+            above,
+            cold: Arc::clone(&self.cold),
+            token: self.token(hash.place, key),
+        }
+    }
+
+    /// Whether nothing has changed about a key since it was looked up.
+    pub(super) fn is_current(&self, lookup: &Lookup) -> bool {
+        lookup.token == self.token(lookup.hash.place, &lookup.key)
+    }
+
+    fn token(&self, place: u64, key: &[u8]) -> (Option<u32>, u64) {
+        (
+            self.hot.get(place, key).map(|entry| entry.header.version),
+            self.epoch,
+        )
+    }
+}
+
+impl Lookup {
+    /// Whether the hot map had nothing of the key.
+    pub(super) fn was_cold(&self) -> bool {
+        self.token.0.is_none()
+    }
+}
+
+impl Table {
+    /// A fold that stands at the looked-up key; none if no level has it.
+    pub(super) fn fold(&self, lookup: &Lookup) -> Result<Option<Fold>, ColdError> {
+        let (place, key) = (lookup.hash.place, &lookup.key);
+        let mut sources: Vec<Box<dyn RecordSource + Send>> = Vec::new();
+        let mut based = false;
+        for frozen in &lookup.above {
+            let hasher = self.shared.hasher.clone();
+            if let Some(source) = FrozenSource::of_key(Arc::clone(frozen), hasher, place, key) {
+                based = ends_look(&source);
+                sources.push(Box::new(source));
+            }
+            if based {
+                break;
+            }
+        }
+        if !based {
+            for run in &lookup.cold.at(place).runs {
+                if let Some(cursor) = run.seek_key(lookup.hash, key)? {
+                    based = ends_look(&cursor);
+                    sources.push(Box::new(cursor));
+                }
+                if based {
+                    break;
+                }
+            }
+        }
+        if sources.is_empty() {
+            return Ok(None);
+        }
+        let mut fold = Fold::new(sources, self.kind);
+        let deleted = fold.next_key()?.is_none_or(|folded| folded.deleted);
+        Ok((!deleted).then_some(fold))
+    }
+
+    /// Reads a looked-up key's value, up to `bytes_max` of it.
+    pub(super) fn read(&self, lookup: &Lookup, bytes_max: usize) -> Result<Found, TableError> {
+        let read = || {
+            let Some(mut fold) = self.fold(lookup)? else {
+                return Ok(Found::Absent);
+            };
+            let mut value = Vec::new();
+            while let Some(part) = fold.next_part()? {
+                if value.len() + part.len() > bytes_max {
+                    return Ok(Found::Longer((value.len() + part.len()) as u64));
+                }
+                value.extend_from_slice(part);
+            }
+            Ok(Found::Value(value))
+        };
+        read().map_err(|error: ColdError| cold_error(&error))
+    }
+
+    /// Whether a looked-up key has an entry; reads no more than its newest record.
+    pub(super) fn has(&self, lookup: &Lookup) -> Result<bool, TableError> {
+        // A fragment of a list or counter makes an entry by itself.
+        let read = || Ok(self.fold(lookup)?.is_some());
+        read().map_err(|error: ColdError| cold_error(&error))
+    }
+
+    /// Keeps what a read found in RAM, if it is worth that and nothing has changed meanwhile.
+    pub(super) fn maybe_promote(&self, lookup: &Lookup, found: &Found) {
+        let Found::Value(value) = found else { return };
+        let budget = &self.shared.budget;
+        let worth = lookup.was_cold()
+            && value.len() <= budget.entries_bytes_max() / 64
+            && self.shared.readings.mark(self.id, lookup.hash)
+            && budget.tracked_bytes() < budget.high_mark();
+        if !worth {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.closed || !state.is_current(lookup) {
+            return;
+        }
+        let bytes_before = state.hot.footprint_bytes();
+        let kept = state
+            .hot
+            .promote(lookup.hash.place, &lookup.key, Some(value), Dirt::Clean);
+        budget.settle(bytes_before, state.hot.footprint_bytes());
+        if kept.is_ok() {
+            crate::counters::count(&self.shared.counters.promoted_entries, 1);
+        }
+    }
+}
+
+/// Whether what lies below a source's record does not matter.
+fn ends_look(source: &impl RecordSource) -> bool {
+    source
+        .head()
+        .is_some_and(|head| head.kind != RecordKind::Fragment)
+}

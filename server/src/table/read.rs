@@ -1,0 +1,271 @@
+//! Reads of many keys: what the hot map knows at once, the rest in parallel on the read pool.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use parking_lot::Mutex;
+use rhash_protocol::{
+    Keys, Slot,
+    limits::{ANSWER_BYTES_TARGET, BATCH_ENTRIES_MAX, INLINE_VALUE_BYTES_MAX},
+    packed::{push_presence, push_slot},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Answer, PackedReply, Table, TableError, busy_error,
+    check::{bad_request, check_key},
+    lookup::{Found, Hot, Lookup},
+};
+use crate::key_hash::KeyHash;
+
+/// Keys that one request may have read from below; the client asks again for the others.
+const LOOKUPS_MAX: usize = 4096;
+
+/// What is asked of each key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Value,
+    Presence,
+}
+
+/// What is known of one key of a batch.
+#[derive(Debug)]
+enum Part {
+    /// Its answer ends here in the packed bytes.
+    Packed(usize),
+    /// The lookup of this number will say.
+    Lookup(usize),
+}
+
+impl Table {
+    /// Reads a prefix of the keys, as long as the answer may be; a slot each.
+    pub fn get(self: &Arc<Self>, keys: Keys<'_>) -> Answer<PackedReply> {
+        self.ask(keys, Question::Value)
+    }
+
+    /// Asks which of the keys are there.
+    pub fn contains(self: &Arc<Self>, keys: Keys<'_>) -> Answer<PackedReply> {
+        self.ask(keys, Question::Presence)
+    }
+
+    fn ask(self: &Arc<Self>, keys: Keys<'_>, question: Question) -> Answer<PackedReply> {
+        let hashed = match self.hash_all(keys) {
+            Ok(hashed) => hashed,
+            Err(error) => return Answer::Ready(Err(error)),
+        };
+        let mut packed = Vec::new();
+        let mut parts = Vec::new();
+        let mut lookups = Vec::new();
+        let mut state = self.state.lock();
+        if state.closed {
+            return Answer::Ready(Err(self.closed_error()));
+        }
+        for (hash, key) in hashed {
+            if packed.len() >= ANSWER_BYTES_TARGET || lookups.len() >= LOOKUPS_MAX {
+                break;
+            }
+            match state.look(hash.place, key) {
+                Hot::Below => {
+                    parts.push(Part::Lookup(lookups.len()));
+                    lookups.push(state.lookup(hash, key));
+                    continue;
+                }
+                Hot::Value(_) if question == Question::Presence => push_presence(&mut packed, true),
+                Hot::Value(crate::hot::Value::Inline(value)) => {
+                    push_slot(&mut packed, &Slot::Value(value));
+                    state.hot.touch(hash.place, key);
+                }
+                Hot::Value(value) if value.len() > INLINE_VALUE_BYTES_MAX => {
+                    push_slot(&mut packed, &Slot::Large(value.len() as u64));
+                }
+                Hot::Value(value) => {
+                    let mut bytes = Vec::with_capacity(value.len());
+                    value.copy_to(&mut bytes);
+                    push_slot(&mut packed, &Slot::Value(&bytes));
+                    state.hot.touch(hash.place, key);
+                }
+                Hot::Absent if question == Question::Presence => push_presence(&mut packed, false),
+                Hot::Absent => push_slot(&mut packed, &Slot::Absent),
+            }
+            parts.push(Part::Packed(packed.len()));
+        }
+        drop(state);
+        if lookups.is_empty() {
+            return Answer::Ready(Ok(PackedReply {
+                count: parts.len() as u32,
+                bytes: packed,
+            }));
+        }
+        BatchRead::start(self, question, packed, parts, lookups)
+    }
+
+    fn hash_all<'a>(&self, keys: Keys<'a>) -> Result<Vec<(KeyHash, &'a [u8])>, TableError> {
+        if keys.count() > BATCH_ENTRIES_MAX {
+            return Err(bad_request(format!(
+                "a batch of {} keys, the limit is {BATCH_ENTRIES_MAX}",
+                keys.count()
+            )));
+        }
+        keys.check()
+            .map_err(|malformed| bad_request(malformed.to_string()))?;
+        let mut hashed = Vec::with_capacity(keys.count());
+        for key in keys.iter() {
+            let key = key.map_err(|malformed| bad_request(malformed.to_string()))?;
+            check_key(key)?;
+            hashed.push((self.shared.hasher.hash(key), key));
+        }
+        Ok(hashed)
+    }
+}
+
+type Reply = oneshot::Sender<Result<PackedReply, TableError>>;
+
+/// A batch of lookups that the pool's threads work through together, in order, each taking the
+/// next one; whoever finishes last puts the answer together.
+#[derive(Debug)]
+struct BatchRead {
+    table: Arc<Table>,
+    question: Question,
+    packed: Vec<u8>,
+    parts: Vec<Part>,
+    lookups: Vec<Lookup>,
+    found: Vec<OnceLock<Result<Found, TableError>>>,
+    found_bytes: AtomicUsize,
+    next: AtomicUsize,
+    workers: AtomicUsize,
+    reply: Mutex<Option<Reply>>,
+}
+
+impl BatchRead {
+    fn start(
+        table: &Arc<Table>,
+        question: Question,
+        packed: Vec<u8>,
+        parts: Vec<Part>,
+        lookups: Vec<Lookup>,
+    ) -> Answer<PackedReply> {
+        let (sender, receiver) = oneshot::channel();
+        let workers = lookups.len().min(table.shared.pool.threads());
+        let batch = Arc::new(Self {
+            table: Arc::clone(table),
+            question,
+            packed,
+            parts,
+            found: lookups.iter().map(|_| OnceLock::new()).collect(),
+            lookups,
+            found_bytes: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            workers: AtomicUsize::new(workers),
+            reply: Mutex::new(Some(sender)),
+        });
+        for worker in 0..workers {
+            let batch_of_worker = Arc::clone(&batch);
+            if table
+                .shared
+                .pool
+                .submit(move || batch_of_worker.work())
+                .is_err()
+            {
+                // Those that were taken on do the whole work; without any there is no answer.
+                if worker == 0 {
+                    return Answer::Ready(Err(busy_error()));
+                }
+                for _ in worker..workers {
+                    batch.leave();
+                }
+                break;
+            }
+        }
+        Answer::Pending(receiver)
+    }
+
+    fn work(&self) {
+        loop {
+            let number = self.next.fetch_add(1, Relaxed);
+            let Some(lookup) = self.lookups.get(number) else {
+                break;
+            };
+            if self.found_bytes.load(Relaxed) > ANSWER_BYTES_TARGET {
+                break;
+            }
+            #[cfg(test)]
+            self.table
+                .shared
+                .hooks
+                .reached(super::hooks::Point::BatchLooked);
+            let found = match self.question {
+                Question::Value => self.table.read(lookup, INLINE_VALUE_BYTES_MAX),
+                Question::Presence => self.table.has(lookup).map(|has| {
+                    if has {
+                        Found::Value(Vec::new())
+                    } else {
+                        Found::Absent
+                    }
+                }),
+            };
+            if let Ok(Found::Value(value)) = &found {
+                self.found_bytes.fetch_add(value.len(), Relaxed);
+            }
+            if let Ok(found) = &found
+                && self.question == Question::Value
+            {
+                self.table.maybe_promote(lookup, found);
+            }
+            if let Some(slot) = self.found.get(number) {
+                // Each number is taken once, so the slot is empty.
+                drop(slot.set(found));
+            }
+        }
+        self.leave();
+    }
+
+    /// The last to leave sends the answer.
+    fn leave(&self) {
+        // The atomic's order makes what the others found visible here.
+        if self
+            .workers
+            .fetch_sub(1, std::sync::atomic::Ordering::AcqRel)
+            != 1
+        {
+            return;
+        }
+        if let Some(reply) = self.reply.lock().take() {
+            // Nobody may wait any more, which is no failure.
+            drop(reply.send(self.answer()));
+        }
+    }
+
+    fn answer(&self) -> Result<PackedReply, TableError> {
+        let mut reply = PackedReply::default();
+        let mut packed_from = 0;
+        for part in &self.parts {
+            match part {
+                Part::Packed(end) => {
+                    reply
+                        .bytes
+                        .extend_from_slice(&self.packed[packed_from..*end]);
+                    packed_from = *end;
+                }
+                Part::Lookup(number) => match self.found.get(*number).and_then(OnceLock::get) {
+                    // The answer grew long before this one was read.
+                    None => break,
+                    Some(Err(error)) => return Err(error.clone()),
+                    Some(Ok(found)) if self.question == Question::Presence => {
+                        push_presence(&mut reply.bytes, *found != Found::Absent);
+                    }
+                    Some(Ok(Found::Absent)) => push_slot(&mut reply.bytes, &Slot::Absent),
+                    Some(Ok(Found::Value(value))) => {
+                        push_slot(&mut reply.bytes, &Slot::Value(value))
+                    }
+                    Some(Ok(Found::Longer(bytes))) => {
+                        push_slot(&mut reply.bytes, &Slot::Large(*bytes))
+                    }
+                },
+            }
+            reply.count += 1;
+        }
+        Ok(reply)
+    }
+}

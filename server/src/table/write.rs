@@ -1,0 +1,289 @@
+//! Writes: blind ones go straight to the hot map, conditional ones look first.
+//!
+//! A batch is checked before any of it is applied, and applied under one hold of the lock, so it is
+//! there in order and whole or not at all. Conditional operations whose keys lie below the hot map
+//! are looked up without the lock; what was found is brought into the hot map, and then the batch
+//! is applied there, if the keys have not changed meanwhile. If they have, they are looked up again.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+use rhash_protocol::{ErrorCode, Op, Ops, Outcome, TableKind, packed::push_outcome};
+
+use super::{
+    Answer, PackedReply, State, Table, TableError, busy_error,
+    check::{Checked, bad_request},
+    full_error,
+    lookup::{Found, Hot, Lookup},
+};
+use crate::hot::{ArenaFull, Dirt, counter_value};
+
+/// A conditional batch whose keys keep changing is given up after so many looks.
+const LOOKS_MAX: usize = 64;
+
+impl Table {
+    /// Applies a batch in order, all or nothing, and answers with the outcomes of its conditional
+    /// operations.
+    pub fn write(self: &Arc<Self>, ops: Ops<'_>) -> Answer<PackedReply> {
+        let checked = match self.check(ops) {
+            Ok(checked) => checked,
+            Err(error) => return Answer::Ready(Err(error)),
+        };
+        if self.shared.cold.is_none()
+            && checked.bytes > 0
+            && let Err(error) = self.check_room(checked.bytes)
+        {
+            return Answer::Ready(Err(error));
+        }
+        if checked.conditional {
+            let (looks, state) = match self.look_for_all(ops, &checked) {
+                Ok(looked) => looked,
+                Err(error) => return Answer::Ready(Err(error)),
+            };
+            if !looks.is_empty() {
+                drop(state);
+                return self.write_on_pool(ops, checked);
+            }
+            return Answer::Ready(self.apply(ops, &checked, state));
+        }
+        let state = self.state.lock();
+        Answer::Ready(self.apply(ops, &checked, state))
+    }
+
+    /// In a server without a cold tier, whether the batch fits.
+    fn check_room(&self, bytes: usize) -> Result<(), TableError> {
+        let budget = &self.shared.budget;
+        let (used, limit) = (budget.tracked_bytes(), budget.entries_bytes_max());
+        if used + bytes <= limit {
+            return Ok(());
+        }
+        Err(TableError {
+            code: ErrorCode::OutOfMemory,
+            text: format!(
+                "a batch of up to {bytes} bytes does not fit: entries take {used} of {limit} bytes; \
+                 close tables, give a larger --mem-limit, or start without --memory-only"
+            ),
+        })
+    }
+
+    fn write_on_pool(self: &Arc<Self>, ops: Ops<'_>, checked: Checked) -> Answer<PackedReply> {
+        let count = ops.count() as u32;
+        let bytes = ops.bytes().to_vec();
+        self.on_pool(move |table| table.write_conditional(Ops::new(count, &bytes), &checked))
+    }
+
+    /// Looks for what the hot map does not know, until it knows all that the batch needs.
+    fn write_conditional(
+        self: &Arc<Self>,
+        ops: Ops<'_>,
+        checked: &Checked,
+    ) -> Result<PackedReply, TableError> {
+        for _ in 0..LOOKS_MAX {
+            let (looks, state) = self.look_for_all(ops, checked)?;
+            if looks.is_empty() {
+                return self.apply(ops, checked, state);
+            }
+            drop(state);
+            let mut found = Vec::with_capacity(looks.len());
+            for look in looks {
+                let value = self.read(&look, self.shared.value_bytes_max)?;
+                if let Found::Longer(bytes) = value {
+                    return Err(self.too_long_error(bytes));
+                }
+                found.push((look, value));
+            }
+            #[cfg(test)]
+            self.shared
+                .hooks
+                .reached(super::hooks::Point::ConditionalLooked);
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(self.closed_error());
+            }
+            if found.iter().all(|(look, _)| state.is_current(look)) {
+                self.bring_in(&mut state, &found)?;
+                return self.apply(ops, checked, state);
+            }
+        }
+        Err(busy_error())
+    }
+
+    /// What the batch's conditional operations need that the hot map does not have.
+    fn look_for_all(
+        &self,
+        ops: Ops<'_>,
+        checked: &Checked,
+    ) -> Result<(Vec<Lookup>, MutexGuard<'_, State>), TableError> {
+        let state = self.state.lock();
+        if state.closed {
+            return Err(self.closed_error());
+        }
+        let mut looks = Vec::new();
+        for (op, &place) in ops.iter().zip(&checked.places) {
+            let op = op.map_err(|malformed| bad_request(malformed.to_string()))?;
+            if op.is_conditional() && matches!(state.look(place, op.key()), Hot::Below) {
+                looks.push(state.lookup(self.shared.hasher.hash(op.key()), op.key()));
+            }
+        }
+        Ok((looks, state))
+    }
+
+    /// Brings what was found below into the hot map, so that the batch meets it there.
+    fn bring_in(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        found: &[(Lookup, Found)],
+    ) -> Result<(), TableError> {
+        let bytes_before = state.hot.footprint_bytes();
+        let mut result = Ok(());
+        for (look, found) in found {
+            let value = match found {
+                Found::Value(value) => Some(value.as_slice()),
+                Found::Absent | Found::Longer(_) => None,
+            };
+            // A clean list could be cut to its fragment again by an append of this very batch,
+            // and what was looked up over a fragment is not what the cold tier says.
+            let clean = look.was_cold() && self.kind != TableKind::Lists;
+            let dirt = if clean { Dirt::Clean } else { Dirt::Dirty };
+            result = result.and(state.hot.promote(look.hash.place, &look.key, value, dirt));
+        }
+        self.shared
+            .budget
+            .settle(bytes_before, state.hot.footprint_bytes());
+        result.map_err(|ArenaFull| full_error())
+    }
+
+    /// Applies a checked batch whose conditional keys the hot map knows.
+    fn apply(
+        &self,
+        ops: Ops<'_>,
+        checked: &Checked,
+        mut state: MutexGuard<'_, State>,
+    ) -> Result<PackedReply, TableError> {
+        if state.closed {
+            return Err(self.closed_error());
+        }
+        let bytes_before = state.hot.footprint_bytes();
+        let mut reply = PackedReply::default();
+        let mut result = Ok(());
+        for (op, &place) in ops.iter().zip(&checked.places) {
+            // The batch was read through before, so each operation is sound.
+            let Ok(op) = op else { break };
+            result = apply_op(&mut state, place, &op, &mut reply);
+            if result.is_err() {
+                break;
+            }
+        }
+        self.shared
+            .budget
+            .settle(bytes_before, state.hot.footprint_bytes());
+        match result {
+            Ok(()) => Ok(reply),
+            Err(ArenaFull) => Err(full_error()),
+        }
+    }
+
+    fn too_long_error(&self, bytes: u64) -> TableError {
+        TableError {
+            code: ErrorCode::ValueTooLarge,
+            text: format!(
+                "the value that is there has at least {bytes} bytes, and this operation returns at most \
+                 {}; read it as a stream, and discard it",
+                self.shared.value_bytes_max
+            ),
+        }
+    }
+}
+
+/// Applies one operation to the hot map.
+fn apply_op(
+    state: &mut State,
+    place: u64,
+    op: &Op<'_>,
+    reply: &mut PackedReply,
+) -> Result<(), ArenaFull> {
+    match *op {
+        Op::Put { key, value } => state.hot.put(place, key, value),
+        Op::Append { key, bytes } => state.hot.append(place, key, bytes),
+        Op::Add { key, delta } => state.hot.add(place, key, delta),
+        Op::Discard { key } => discard(state, place, key),
+        Op::PutIfAbsent { key, value } => {
+            if push_current(state, place, key, reply) {
+                Ok(())
+            } else {
+                state.hot.put(place, key, value)
+            }
+        }
+        Op::Replace { key, value } => {
+            if push_current(state, place, key, reply) {
+                state.hot.put(place, key, value)
+            } else {
+                Ok(())
+            }
+        }
+        Op::Remove { key } => {
+            if push_current(state, place, key, reply) {
+                discard(state, place, key)
+            } else {
+                Ok(())
+            }
+        }
+        Op::CompareAndSwap { key, expected, new } => {
+            let current = current_value(state, place, key);
+            if current.as_deref() != expected {
+                push_value(reply, current.as_deref());
+                return Ok(());
+            }
+            push_outcome(&mut reply.bytes, &Outcome::Swapped);
+            reply.count += 1;
+            match new {
+                Some(new) => state.hot.put(place, key, new),
+                None if expected.is_some() => discard(state, place, key),
+                None => Ok(()),
+            }
+        }
+        Op::AddAndGet { key, delta } => {
+            let current = current_value(state, place, key);
+            let sum = current
+                .map_or(0, |bytes| counter_value(&bytes))
+                .wrapping_add(delta);
+            push_value(reply, Some(&sum.to_le_bytes()));
+            state.hot.put(place, key, &sum.to_le_bytes())
+        }
+    }
+}
+
+/// Removes an entry: by a tombstone where something may lie below, else by forgetting it.
+fn discard(state: &mut State, place: u64, key: &[u8]) -> Result<(), ArenaFull> {
+    if state.nothing_below(place) {
+        state.hot.forget(place, key);
+        Ok(())
+    } else {
+        state.hot.bury(place, key)
+    }
+}
+
+/// Pushes what is there as an outcome; says whether anything is.
+fn push_current(state: &State, place: u64, key: &[u8], reply: &mut PackedReply) -> bool {
+    let current = current_value(state, place, key);
+    push_value(reply, current.as_deref());
+    current.is_some()
+}
+
+fn push_value(reply: &mut PackedReply, value: Option<&[u8]>) {
+    let outcome = value.map_or(Outcome::Absent, Outcome::Value);
+    push_outcome(&mut reply.bytes, &outcome);
+    reply.count += 1;
+}
+
+/// What is there, which the hot map knows.
+fn current_value(state: &State, place: u64, key: &[u8]) -> Option<Vec<u8>> {
+    match state.look(place, key) {
+        Hot::Value(value) => {
+            let mut bytes = Vec::with_capacity(value.len());
+            value.copy_to(&mut bytes);
+            Some(bytes)
+        }
+        Hot::Absent | Hot::Below => None,
+    }
+}

@@ -21,8 +21,8 @@ use super::{
 /// A longer piece is cut: sled reads up to sixteen neighbours to read one value.
 const VALUE_BYTES_MAX: usize = 2048;
 
-/// The bytes of sled's log that one buffer of its holds: the smallest that does not slow it.
-const SEGMENT_BYTES: usize = 64 * 1024;
+/// The bytes of one segment of sled's log; of the sizes tried, the one with the least RAM.
+const SEGMENT_BYTES: usize = 128 * 1024;
 
 /// The directory of sled's files, inside the data directory.
 pub(super) const SLED_DIR: &str = "sled";

@@ -1,0 +1,89 @@
+//! The bytes of a tiny run, so that the format does not change unnoticed.
+
+use super::*;
+
+fn tiny_run(fixture: &Fixture) -> Arc<Run> {
+    let record = |key: &str, kind, part: &[u8]| {
+        let hash = fixture.options.hasher.hash(key.as_bytes());
+        Owned {
+            hash,
+            kind,
+            key: key.into(),
+            part: part.to_vec(),
+        }
+    };
+    let mut records = vec![
+        record("a", RecordKind::Base, &[b'v'; 100]),
+        record("a", RecordKind::Fragment, b"more"),
+        record("bb", RecordKind::Tombstone, b""),
+        record("ccc", RecordKind::Fragment, b""),
+    ];
+    records.sort_by_key(|record| record.hash.place);
+    let mut writer = fixture.store.begin(0x1122, 0).unwrap();
+    writer.set_note([0xee; NOTE_BYTES]);
+    records
+        .iter()
+        .for_each(|record| writer.push(&record.borrow()).unwrap());
+    writer.finish(false).unwrap()
+}
+
+#[test]
+fn a_tiny_run_has_these_bytes() {
+    let fixture = Fixture::new(HomeKind::Files, 64);
+    let run = tiny_run(&fixture);
+    let path = fixture
+        .dir
+        .path()
+        .join(format!("runs/{:016x}.run", run.id()));
+    let bytes = std::fs::read(path).unwrap();
+    let lines: Vec<String> = bytes
+        .chunks(32)
+        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect())
+        .collect();
+    assert_eq!(lines, GOLDEN, "{lines:#?}");
+}
+
+/// In lines of 32 bytes: the block, padding, the leaf from 0x80, the directory, the footer.
+const GOLDEN: [&str; 13] = [
+    "0464617676767676767676767676767676767676767676767676767676767676",
+    "7676767676767676767676767676767676767676767676767676767676767676",
+    "7676767676767676767676767676767676767676767676767676767676767676",
+    "7676767676767603046d6f72650d006363630a006262f8d49be3000000000000",
+    "8008000000002000200000000000000008000200000080000000001800020000",
+    "0000040000000000000080081000800000000000000000000000000010000000",
+    "4f58b2e60941c167000000007a000000901eba804f58b2e60941c16700000000",
+    "0000000080000000540000000100000001000000000000000300000016c9c439",
+    "0100000000000000221100000000000004000000000000000300000000000000",
+    "01000000000000006f000000000000004f58b2e60941c1672f9d6f18299c5382",
+    "d400000000000000010000006cfb69a100000000eeeeeeeeeeeeeeeeeeeeeeee",
+    "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee000000000000000000000000",
+    "000000000000000000000000000000007181f51501000000726861736872756e",
+];
+
+#[test]
+fn the_golden_bytes_are_read() {
+    let fixture = Fixture::new(HomeKind::Files, 64);
+    let hex = |digits: &str| u8::from_str_radix(digits, 16).unwrap();
+    let text = GOLDEN.concat();
+    let bytes: Vec<u8> = (0..text.len() / 2)
+        .map(|at| hex(&text[at * 2..at * 2 + 2]))
+        .collect();
+    std::fs::write(fixture.dir.path().join("runs/0000000000000001.run"), bytes).unwrap();
+    let run = fixture.store.open_run(1).unwrap();
+    assert_eq!(
+        (run.table(), run.records(), run.keys(), run.tombstones()),
+        (0x1122, 4, 3, 1)
+    );
+    let records = all_of(&run, 0);
+    let hash = fixture.options.hasher.hash(b"bb");
+    assert_eq!(
+        records[3],
+        Owned {
+            hash,
+            kind: RecordKind::Tombstone,
+            key: b"bb".into(),
+            part: vec![]
+        }
+    );
+    assert!(run.seek_key(hash, b"bb").unwrap().is_some());
+}

@@ -1,0 +1,160 @@
+//! What is particular to one home: which runs it gets, and what it finds after a crash.
+
+use super::*;
+
+fn options() -> ColdOptions {
+    ColdOptions::new(hasher(64))
+}
+
+fn one_record(part_bytes: usize) -> Owned {
+    let key = b"key".to_vec();
+    let hash = hasher(64).hash(&key);
+    Owned {
+        hash,
+        kind: RecordKind::Base,
+        key,
+        part: vec![1; part_bytes],
+    }
+}
+
+fn write_expecting(store: &ColdStore, bytes_expected: u64, part_bytes: usize) -> Arc<Run> {
+    let mut writer = store.begin(1, bytes_expected).unwrap();
+    writer.push(&one_record(part_bytes).borrow()).unwrap();
+    writer.finish(true).unwrap()
+}
+
+#[test]
+fn small_runs_go_to_sled_until_it_is_full_and_large_ones_to_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ColdOptions {
+        sled_bytes_max: 50_000,
+        ..options()
+    };
+    let store = ColdStore::open(dir.path(), options.clone()).unwrap();
+    let files = || std::fs::read_dir(dir.path().join("runs")).unwrap().count();
+    let large = write_expecting(&store, 1 << 20, 100);
+    assert_eq!((files(), store.sled_bytes()), (1, 0));
+    assert!(
+        !dir.path().join("sled").exists(),
+        "sled is opened when it is needed"
+    );
+
+    let small = write_expecting(&store, 30_000, 30_000);
+    assert_eq!((files(), store.sled_bytes()), (1, small.bytes()));
+    assert!(store.disk_bytes().unwrap() > small.bytes());
+    let beyond = write_expecting(&store, 30_000, 30_000);
+    assert_eq!((files(), store.sled_bytes()), (2, small.bytes()));
+
+    store.sync().unwrap();
+    let ids = [&large, &small, &beyond].map(|run| run.id());
+    let expected = [100, 30_000, 30_000];
+    drop((large, small, beyond, store));
+    let store = ColdStore::open(dir.path(), options).unwrap();
+    for (id, part_bytes) in ids.into_iter().zip(expected) {
+        let run = store.open_run(id).unwrap();
+        assert!(all_of(&run, 0) == [one_record(part_bytes)]);
+        run.remove_on_drop();
+    }
+    assert_eq!((files(), store.sled_bytes()), (0, 0));
+    assert!(store.list().unwrap().is_empty());
+}
+
+#[test]
+fn ids_go_on_after_the_greatest_that_lies_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ColdStore::open(dir.path(), options()).unwrap();
+    let in_file = write_expecting(&store, u64::MAX, 10).id();
+    let in_sled = write_expecting(&store, 10, 10).id();
+    assert_eq!((in_file, in_sled), (1, 2));
+    drop(store);
+    let store = ColdStore::open(dir.path(), options()).unwrap();
+    assert_eq!(write_expecting(&store, u64::MAX, 10).id(), 3);
+    drop(store);
+    let later = ColdOptions {
+        next_run: 100,
+        ..options()
+    };
+    let store = ColdStore::open(dir.path(), later).unwrap();
+    assert_eq!(write_expecting(&store, u64::MAX, 10).id(), 100);
+}
+
+#[test]
+fn what_a_crash_left_is_removed_or_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let sled_only = ColdOptions {
+        small_run_bytes: u64::MAX,
+        ..options()
+    };
+    let store = ColdStore::open(dir.path(), sled_only.clone()).unwrap();
+    let finished = write_expecting(&store, 10, 10).id();
+    let mut writer = store.begin(1, 10).unwrap();
+    for number in 0..2000u32 {
+        let key = number.to_be_bytes();
+        let hash = KeyHash {
+            place: u64::from(number),
+            check: 0,
+        };
+        let record = Record {
+            hash,
+            kind: RecordKind::Base,
+            key: &key,
+            part: &[9; 50],
+        };
+        writer.push(&record).unwrap();
+    }
+    // A crash drops nothing.
+    let unfinished = writer.id();
+    std::mem::forget(writer);
+    store.sync().unwrap();
+    std::fs::write(dir.path().join("runs/00000000000000aa.new"), b"torn").unwrap();
+    std::fs::write(dir.path().join("runs/00000000000000ab.run"), b"torn").unwrap();
+    std::fs::write(
+        dir.path().join("sled/snap.0000000000000001.generating"),
+        b"torn",
+    )
+    .unwrap();
+    // The forgotten writer holds sled open, so a copy of the directory is what is opened.
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(dir.path(), copy.path());
+    let store = ColdStore::open(copy.path(), sled_only).unwrap();
+    let found = store.list().unwrap();
+    let ids: Vec<_> = found
+        .iter()
+        .map(|run| (run.id, run.summary.is_ok()))
+        .collect();
+    assert_eq!(ids, [(finished, true), (unfinished, false), (0xab, false)]);
+    store.remove(unfinished).unwrap();
+    store.remove(0xab).unwrap();
+    assert_eq!(store.list().unwrap().len(), 1);
+    assert!(all_of(&store.open_run(finished).unwrap(), 0) == [one_record(10)]);
+    assert!(!copy.path().join("runs/00000000000000aa.new").exists());
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn leaves_of_files_touch_as_few_pages_as_they_can() {
+    let fixture = Fixture::new(HomeKind::Files, 64);
+    let mut rng = fastrand::Rng::with_seed(5);
+    let records = random_records(&mut rng, &fixture.options.hasher, 60_000, 120);
+    let run = fixture.write(&records);
+    assert!(run.sections() > 3);
+    for number in 0..run.sections() {
+        let section = run.section(number).unwrap();
+        let start = section.leaf_start().unwrap();
+        let bytes = u64::from(section.leaf_bytes);
+        assert_eq!(start % 64, 0);
+        assert!((start % 4096 + bytes).div_ceil(4096) <= bytes.div_ceil(4096));
+    }
+}

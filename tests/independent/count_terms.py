@@ -71,10 +71,11 @@ def chunks(files):
 
 
 def count_chunk(paths):
-    """Counts every run in the files: (totals, {run: documents}, {run: occurrences})."""
+    """Counts every run in the files: totals, unreadable files, and for each run, as UTF-8, its
+    documents and its occurrences."""
     totals = Counter(documents=0, skipped=0, unreadable=0, empty_documents=0, bytes=0)
     unreadable = []
-    documents, occurrences = Counter(), Counter()
+    documents, occurrences = Counter(), {}
     for path in paths:
         try:
             with open(path, "rb") as file:
@@ -88,15 +89,13 @@ def count_chunk(paths):
             unreadable.append(f"{path}: {error.strerror}")
             continue
         totals["documents"] += 1
-        totals["empty_documents"] += not found
         totals["bytes"] += len(data)
-        occurrences.update(found)
-        documents.update(set(found))
+        in_file = Counter(found)
+        totals["empty_documents"] += not in_file
+        documents.update(in_file.keys())
+        for run, count in in_file.items():
+            occurrences[run] = occurrences.get(run, 0) + count
     return totals, unreadable, documents, occurrences
-
-
-def hash_of(term, seed):
-    return zlib.crc32(term.encode(), seed)
 
 
 class Draw:
@@ -179,15 +178,16 @@ def draw_chunk(paths):
     totals, unreadable, documents, occurrences = count_chunk(paths)
     mask = (1 << _level.value) - 1
     candidates, frequent, newer = {}, [], {}
-    for term, count in occurrences.items():
+    for run, count in occurrences.items():
+        term = run.decode()
         if not word_rule.is_kept(term):
             totals["runs_not_kept"] += count
             continue
         totals["occurrences"] += count
-        totals["postings"] += documents[term]
-        code = hash_of(term, _seed)
+        totals["postings"] += documents[run]
+        code = zlib.crc32(run, _seed)
         if not code & mask:
-            candidates[term] = (code, documents[term], count)
+            candidates[term] = (code, documents[run], count)
         frequent.append((count, term))
         if not term.isascii():
             totals["non_ascii_occurrences"] += count
@@ -210,7 +210,7 @@ def sample_chunk(paths):
     """One chunk's part of the second pass: the chosen terms' counts."""
     totals, _, documents, occurrences = count_chunk(paths)
     found = documents.keys() & _chosen
-    return totals, {term: (documents[term], occurrences[term]) for term in found}
+    return totals, {run.decode(): (documents[run], occurrences[run]) for run in found}
 
 
 class Deadline:
@@ -256,7 +256,7 @@ def count(roots, wanted, seed, jobs, seconds, terms=None):
     strata = draw.choose(wanted) if terms is None else dict.fromkeys(terms, "given")
     sample = {term: [0, 0] for term in strata}
     totals = Counter()
-    with _PROCESSES.Pool(jobs, _start_worker, (seed, level, frozenset(strata))) as pool:
+    with _PROCESSES.Pool(jobs, _start_worker, (seed, level, frozenset(map(str.encode, strata)))) as pool:
         for part_totals, found in deadline.over(sample_chunk, parts, pool):
             totals.update(part_totals)
             for term, (documents, occurrences) in found.items():

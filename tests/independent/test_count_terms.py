@@ -131,7 +131,7 @@ class CountTerms(unittest.TestCase):
             totals, unreadable, documents, _ = count_terms.count_chunk([str(path), str(self.root / "b")])
         self.assertEqual((totals["unreadable"], totals["documents"]), (1, 1))
         self.assertEqual(unreadable, [f"{path}: Permission denied"])
-        self.assertEqual(documents, {"word": 1})
+        self.assertEqual(documents, {b"word": 1})
 
     def test_the_program_writes_json(self):
         self.write("a", "one \u00dcBER")

@@ -41,16 +41,17 @@ _WORD = re.compile(
 )
 
 
-def _ascii_table():
-    """Maps each byte to its lower-case form if it is of a word, else to a blank."""
-    table = bytearray(b" " * 256)
+def _byte_table():
+    """Maps each ASCII byte to its lower-case form if it is of a word, else to a blank. Bytes of other
+    characters stay, so that a piece between blanks is a run, or holds characters beyond ASCII."""
+    table = bytearray(b" " * 128) + bytes(range(128, 256))
     for first, last in WORD_RANGES:
         for code in range(first, min(last, 127) + 1):
             table[code] = ord(chr(code).lower())
     return bytes(table)
 
 
-_ASCII_TABLE = _ascii_table()
+_BYTE_TABLE = _byte_table()
 
 # Word characters that this Python does not know: it cannot lower-case them.
 _NEWER = frozenset(
@@ -66,19 +67,25 @@ class NotText(Exception):
 
 
 def runs(data):
-    """All runs of word characters in a file's bytes, lower-cased, of any length, in order."""
+    """All runs of word characters in a file's bytes, lower-cased, of any length, as UTF-8, in no order."""
     if b"\0" in data:
         raise NotText("holds a NUL byte")
+    pieces = data.translate(_BYTE_TABLE).split()
     if data.isascii():
-        return data.translate(_ASCII_TABLE).decode("ascii").split()
+        return pieces
     try:
-        text = data.decode("utf-8")
+        data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise NotText(f"not UTF-8: {error}") from error
-    found = _WORD.findall(text)
+    found = list(filter(bytes.isascii, pieces))
+    wide = b"\n".join([piece for piece in pieces if not piece.isascii()]).decode("utf-8")
     # One call lower-cases them all: a line feed is neither a letter nor ignored between letters, so
-    # what stands behind it cannot change how a run's last sigma is written.
-    return "\n".join(found).lower().split("\n") if found else []
+    # what stands behind it cannot change how a run's last sigma is written. That ASCII letters are
+    # small already changes nothing either.
+    wide = _WORD.findall(wide)
+    if wide:
+        found += "\n".join(wide).lower().encode("utf-8").split(b"\n")
+    return found
 
 
 def is_kept(run):
@@ -87,8 +94,8 @@ def is_kept(run):
 
 
 def terms(data):
-    """The terms of a file's bytes, in order."""
-    return [run for run in runs(data) if is_kept(run)]
+    """The terms of a file's bytes, in no order."""
+    return [run for run in map(bytes.decode, runs(data)) if is_kept(run)]
 
 
 def is_newer(term):

@@ -2,11 +2,15 @@
 //!
 //! It owns which checks there are and the order they run in. Each check is a program of its own
 //! (cargo, rustfmt, clippy, Python's unittest) that writes straight to the terminal.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command talks to its terminal"
-)]
+#![expect(clippy::print_stderr, reason = "a command talks to its terminal")]
+
+/// Prints a line. A reader that has gone away does not stop a task: its exit status still counts.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($words)*).ok();
+    }};
+}
 
 mod failure;
 mod process;
@@ -51,18 +55,18 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> Result<(), Failure> {
     let Some((task, rest)) = arguments.split_first() else {
-        println!("{HELP}");
+        say!("{HELP}");
         return Err(Failure::Usage("no task given".to_owned()));
     };
     let asks_help = |word: &String| word == "--help" || word == "-h";
     match task.as_str() {
         "main-job" => main_job::run(rest),
         "-h" | "--help" | "help" => {
-            println!("{HELP}");
+            say!("{HELP}");
             Ok(())
         }
         "test" | "lint" | "ci" if rest.iter().any(asks_help) => {
-            println!("{HELP}");
+            say!("{HELP}");
             Ok(())
         }
         "test" => checks::test(&checks::TestOptions::parse(rest)?),

@@ -8,12 +8,12 @@ use crate::process::Process;
 
 /// Runs the command to its end, its output going to the terminal, and says its time in one line.
 pub(crate) fn run(name: &str, command: &mut Command, limit: Duration) -> Result<(), Failure> {
-    println!("xtask: {name} …");
+    say!("xtask: {name} …");
     let began = Instant::now();
     let status = Process::start(name, command, |_| ())?.0.wait(limit)?;
     let seconds = began.elapsed().as_secs_f64();
     if status.success() {
-        println!("xtask: {name}: ok, {seconds:.1} s");
+        say!("xtask: {name}: ok, {seconds:.1} s");
         Ok(())
     } else {
         Err(Failure::Failed(format!(

@@ -43,13 +43,13 @@ struct Phase<'a> {
 /// Runs the proof.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let Some(options) = Options::parse(arguments)? else {
-        println!("{}", options::HELP);
+        say!("{}", options::HELP);
         return Ok(());
     };
     let workplace = Workplace::prepare(&options)?;
-    println!("xtask: counting {} terms independently …", options.sample);
+    say!("xtask: counting {} terms independently …", options.sample);
     let counts = Counts::make(&options, &workplace)?;
-    println!(
+    say!(
         "xtask: {} terms of {} documents ({} files skipped) counted in {:.1} s",
         counts.terms.len(),
         counts.documents,
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     );
     if !counts.newer.is_empty() {
         let newer = &counts.newer;
-        println!(
+        say!(
             "xtask: {} terms beyond Python's Unicode tables set apart: {newer:?}",
             newer.len()
         );
@@ -124,7 +124,7 @@ fn run_phase(
     verdict: &mut Verdict,
 ) -> Result<Hits, Failure> {
     let name = phase.name;
-    println!(
+    say!(
         "xtask: {name}: starting the server, limit {} …",
         phase.limit
     );
@@ -140,12 +140,12 @@ fn run_phase(
         ..PhaseResult::default()
     };
     if phase.builds_index {
-        println!("xtask: {name}: indexing …");
+        say!("xtask: {name}: indexing …");
         result.index_seconds = Some(asker.index()?);
     }
     result.stats_before = asker.stats()?;
 
-    println!("xtask: {name}: asking for {} terms …", counts.terms.len());
+    say!("xtask: {name}: asking for {} terms …", counts.terms.len());
     let began = Instant::now();
     let answers = asker.terms(counts.terms.keys())?;
     result.ask_seconds = began.elapsed().as_secs_f64();

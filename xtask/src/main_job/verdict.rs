@@ -41,7 +41,7 @@ pub(super) struct Verdict {
 impl Verdict {
     /// Records a check and says it.
     pub(super) fn check(&mut self, name: &str, passed: bool, detail: String) {
-        println!(
+        say!(
             "xtask: {} {name}: {detail}",
             if passed { "ok    " } else { "FAILED" }
         );
@@ -64,7 +64,7 @@ impl Verdict {
         workplace: &Workplace,
         counts: &Counts,
     ) -> Result<(), Failure> {
-        println!("\n{}", self.table());
+        say!("\n{}", self.table());
         let path = workplace.results.join("summary.json");
         let summary = json!({
             "command": command(options),
@@ -81,7 +81,7 @@ impl Verdict {
         // Nothing that names this machine's user goes into a file that is kept.
         let text = without_home(&format!("{summary:#}\n"));
         std::fs::write(&path, text).map_err(|error| Failure::new(path.display(), error))?;
-        println!(
+        say!(
             "xtask: figures and charts are in {}",
             workplace.results.display()
         );
@@ -131,7 +131,7 @@ impl Verdict {
             .map(|c| c.name.as_str())
             .collect();
         if failed.is_empty() {
-            println!("xtask: main job: all {} checks passed", self.checks.len());
+            say!("xtask: main job: all {} checks passed", self.checks.len());
             return Ok(());
         }
         let (count, all) = (failed.len(), self.checks.len());

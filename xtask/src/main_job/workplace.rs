@@ -131,7 +131,7 @@ fn corpus(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     ];
     let (found, missing): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|path| path.is_dir());
     for path in &missing {
-        println!(
+        say!(
             "xtask: no {}, left out (rustup component add rust-docs?)",
             path.display()
         );

@@ -8,7 +8,10 @@ use std::{
     fs::{self, File},
     ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::AtomicU64,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
@@ -24,15 +27,58 @@ const VALUE_BYTES_MAX: usize = 2048;
 /// The bytes of one segment of sled's log; of the sizes tried, the one with the least RAM.
 const SEGMENT_BYTES: usize = 128 * 1024;
 
+/// Bytes written or removed after which sled is flushed: left to itself it lets garbage pile up in
+/// RAM faster than it collects it, by tens of MB when runs come and go quickly.
+const FLUSH_BYTES: u64 = 256 * 1024;
+
 /// The directory of sled's files, inside the data directory.
 pub(super) const SLED_DIR: &str = "sled";
 
 /// A sled database of runs.
 #[derive(Debug)]
 pub(super) struct SledHome {
+    database: Arc<Database>,
+    live_bytes: AtomicU64,
+}
+
+/// The database, as its home and its runs share it.
+#[derive(Debug)]
+struct Database {
     db: sled::Db,
     dir: PathBuf,
-    live_bytes: AtomicU64,
+    /// Bytes written and removed since it was opened.
+    changed_bytes: AtomicU64,
+}
+
+impl Database {
+    fn widen(&self, action: &'static str, error: sled::Error) -> ColdError {
+        widen(action, &self.dir, error)
+    }
+
+    /// Counts a change, and flushes when enough of them have come together.
+    fn changed(&self, bytes: usize) -> Result<(), ColdError> {
+        let before = self
+            .changed_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        if before / FLUSH_BYTES != before.saturating_add(bytes as u64) / FLUSH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Brings all that was written to stable storage.
+    fn sync(&self) -> Result<(), ColdError> {
+        self.flush()?;
+        // IMPORTANT: sled's own flush does not wait for the disk.
+        sync_files(&self.dir)
+    }
+
+    fn flush(&self) -> Result<(), ColdError> {
+        self.db
+            .flush()
+            .map(drop)
+            .map_err(|error| self.widen("flush", error))
+    }
 }
 
 impl SledHome {
@@ -49,17 +95,21 @@ impl SledHome {
             .flush_every_ms(None)
             .open()
             .map_err(|error| widen("open", &dir, error))?;
-        Ok(Self {
+        let changed_bytes = AtomicU64::new(0);
+        let database = Arc::new(Database {
             db,
             dir,
+            changed_bytes,
+        });
+        Ok(Self {
+            database,
             live_bytes: AtomicU64::new(0),
         })
     }
 
     fn bytes(&self, id: RunId) -> SledBytes {
         SledBytes {
-            db: self.db.clone(),
-            dir: self.dir.clone(),
+            database: Arc::clone(&self.database),
             id,
             bytes: 0,
         }
@@ -67,10 +117,10 @@ impl SledHome {
 
     /// The run's length, by its last piece; none if there is no piece.
     fn length(&self, id: RunId) -> Result<Option<u64>, ColdError> {
-        let Some(last) = self.db.range(run_range(id)).next_back() else {
+        let Some(last) = self.database.db.range(run_range(id)).next_back() else {
             return Ok(None);
         };
-        let (key, value) = last.map_err(|error| widen("read", &self.dir, error))?;
+        let (key, value) = last.map_err(|error| self.database.widen("read", error))?;
         let (_, offset) = split_key(&key).ok_or(ColdError::Damaged {
             what: "a key in sled",
             run: id,
@@ -108,10 +158,10 @@ impl Home for SledHome {
         let mut found = Vec::new();
         let mut from = Some(0);
         while let Some(id) = from {
-            let Some(next) = self.db.range(piece_key(id, 0)..).next() else {
+            let Some(next) = self.database.db.range(piece_key(id, 0)..).next() else {
                 break;
             };
-            let (key, _) = next.map_err(|error| widen("read", &self.dir, error))?;
+            let (key, _) = next.map_err(|error| self.database.widen("read", error))?;
             let (id, _) = split_key(&key).ok_or(ColdError::Damaged {
                 what: "a key in sled",
                 run: id,
@@ -128,10 +178,7 @@ impl Home for SledHome {
     }
 
     fn sync(&self) -> Result<(), ColdError> {
-        self.db
-            .flush()
-            .map_err(|error| widen("flush", &self.dir, error))?;
-        sync_files(&self.dir)
+        self.database.sync()
     }
 
     fn live_bytes(&self) -> &AtomicU64 {
@@ -139,9 +186,8 @@ impl Home for SledHome {
     }
 
     fn disk_bytes(&self) -> Result<u64, ColdError> {
-        self.db
-            .size_on_disk()
-            .map_err(|error| widen("measure", &self.dir, error))
+        let bytes = self.database.db.size_on_disk();
+        bytes.map_err(|error| self.database.widen("measure", error))
     }
 }
 
@@ -211,20 +257,22 @@ struct SledSink {
 
 impl RunSink for SledSink {
     fn append(&mut self, piece: &[u8]) -> Result<(), ColdError> {
-        let SledBytes { db, dir, id, bytes } = &mut self.bytes;
+        let SledBytes {
+            database,
+            id,
+            bytes,
+        } = &mut self.bytes;
         for value in piece.chunks(VALUE_BYTES_MAX) {
-            db.insert(piece_key(*id, *bytes), value)
-                .map_err(|error| widen("write", dir, error))?;
+            let inserted = database.db.insert(piece_key(*id, *bytes), value);
+            inserted.map_err(|error| database.widen("write", error))?;
             *bytes += value.len() as u64;
         }
-        Ok(())
+        database.changed(piece.len())
     }
 
     fn finish(mut self: Box<Self>, sync: bool) -> Result<Box<dyn RunBytes>, ColdError> {
         if sync {
-            let SledBytes { db, dir, .. } = &self.bytes;
-            db.flush().map_err(|error| widen("flush", dir, error))?;
-            sync_files(dir)?;
+            self.bytes.database.sync()?;
         }
         self.finished = true;
         Ok(Box::new(self.bytes.clone()))
@@ -244,20 +292,19 @@ impl Drop for SledSink {
 /// A run in sled.
 #[derive(Debug, Clone)]
 struct SledBytes {
-    db: sled::Db,
-    dir: PathBuf,
+    database: Arc<Database>,
     id: RunId,
     bytes: u64,
 }
 
 impl SledBytes {
     fn remove(&self) -> Result<(), ColdError> {
-        for key in self.db.range(run_range(self.id)).keys() {
-            let key = key.map_err(|error| widen("read", &self.dir, error))?;
-            let removed = self.db.remove(key);
-            removed
-                .map(drop)
-                .map_err(|error| widen("remove", &self.dir, error))?;
+        let database = &*self.database;
+        for key in database.db.range(run_range(self.id)).keys() {
+            let key = key.map_err(|error| database.widen("read", error))?;
+            let removed = database.db.remove(key);
+            let removed = removed.map_err(|error| database.widen("remove", error))?;
+            database.changed(removed.map_or(0, |value| value.len()))?;
         }
         Ok(())
     }
@@ -271,8 +318,8 @@ impl SledBytes {
         };
         let mut at = range.start;
         let keys = piece_key(self.id, range.start)..piece_key(self.id, range.end);
-        for entry in self.db.range(keys) {
-            let (key, value) = entry.map_err(|error| widen("read", &self.dir, error))?;
+        for entry in self.database.db.range(keys) {
+            let (key, value) = entry.map_err(|error| self.database.widen("read", error))?;
             if split_key(&key) != Some((self.id, at)) {
                 break;
             }
@@ -301,8 +348,8 @@ impl RunBytes for SledBytes {
             let end = offset.saturating_add(buffer.len() as u64);
             return self.read_values(buffer, offset..end);
         }
-        let value = self.db.get(piece_key(self.id, offset));
-        match value.map_err(|error| widen("read", &self.dir, error))? {
+        let value = self.database.db.get(piece_key(self.id, offset));
+        match value.map_err(|error| self.database.widen("read", error))? {
             Some(value) if value.len() == buffer.len() => {
                 buffer.copy_from_slice(&value);
                 Ok(())

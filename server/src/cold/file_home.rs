@@ -5,13 +5,17 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
     error::ColdError,
     home::{Home, RunBytes, RunSink, Shape},
     mapped::Mapped,
+    open_files::{FileSlot, OpenFiles},
     store::RunId,
 };
 
@@ -28,6 +32,7 @@ const WRITE_BYTES: usize = 128 * 1024;
 #[derive(Debug)]
 pub(super) struct FileHome {
     dir: PathBuf,
+    open_files: Arc<OpenFiles>,
     live_bytes: AtomicU64,
 }
 
@@ -37,6 +42,7 @@ impl FileHome {
         fs::create_dir_all(&dir).map_err(|error| ColdError::io("create", &dir, error))?;
         let home = Self {
             dir,
+            open_files: Arc::default(),
             live_bytes: AtomicU64::new(0),
         };
         for (path, _) in home.files(UNFINISHED)? {
@@ -77,13 +83,13 @@ impl Home for FileHome {
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
         let path = self.path(id, UNFINISHED);
         let file = OpenOptions::new()
-            .read(true)
             .write(true)
             .create_new(true)
             .open(&path)
             .map_err(|error| ColdError::io("create", &path, error))?;
         Ok(Box::new(FileSink {
             id,
+            open_files: Arc::clone(&self.open_files),
             file: Some(file),
             finished_path: self.path(id, FINISHED),
             path,
@@ -97,7 +103,7 @@ impl Home for FileHome {
             io::ErrorKind::NotFound => ColdError::Missing { run: id },
             _ => ColdError::io("open", &path, error),
         })?;
-        Ok(Box::new(FileBytes::new(id, path, file)?))
+        Ok(Box::new(FileBytes::new(id, path, file, &self.open_files)?))
     }
 
     fn list(&self) -> Result<Vec<(RunId, u64)>, ColdError> {
@@ -146,6 +152,7 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), ColdError> {
 #[derive(Debug)]
 struct FileSink {
     id: RunId,
+    open_files: Arc<OpenFiles>,
     /// None once the run is finished.
     file: Option<File>,
     path: PathBuf,
@@ -197,10 +204,9 @@ impl RunSink for FileSink {
         if sync && let Some(dir) = self.path.parent() {
             sync_dir(dir)?;
         }
-        let reader = file
-            .try_clone()
-            .map_err(|error| ColdError::io("open", &self.path, error))?;
-        let bytes = FileBytes::new(self.id, self.path.clone(), reader)?;
+        let reader = File::open(&self.path);
+        let reader = reader.map_err(|error| ColdError::io("open", &self.path, error))?;
+        let bytes = FileBytes::new(self.id, self.path.clone(), reader, &self.open_files)?;
         self.file = None;
         Ok(Box::new(bytes))
     }
@@ -220,18 +226,24 @@ impl Drop for FileSink {
 #[derive(Debug)]
 struct FileBytes {
     id: RunId,
-    path: PathBuf,
-    file: File,
+    slot: Arc<FileSlot>,
+    open_files: Arc<OpenFiles>,
     map: Mapped,
 }
 
 impl FileBytes {
-    fn new(id: RunId, path: PathBuf, file: File) -> Result<Self, ColdError> {
+    fn new(
+        id: RunId,
+        path: PathBuf,
+        file: File,
+        open_files: &Arc<OpenFiles>,
+    ) -> Result<Self, ColdError> {
         let map = Mapped::new(&file, &path)?;
+        let slot = open_files.insert(path, file);
         Ok(Self {
             id,
-            path,
-            file,
+            slot,
+            open_files: Arc::clone(open_files),
             map,
         })
     }
@@ -243,15 +255,15 @@ impl RunBytes for FileBytes {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
-        self.file
-            .read_exact_at(buffer, offset)
+        let file = self.open_files.get(&self.slot)?;
+        file.read_exact_at(buffer, offset)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => ColdError::Damaged {
                     what: "the file is cut",
                     run: self.id,
                     offset,
                 },
-                _ => ColdError::io("read", &self.path, error),
+                _ => ColdError::io("read", &self.slot.path, error),
             })
     }
 
@@ -260,8 +272,7 @@ impl RunBytes for FileBytes {
     }
 
     fn sync(&self) -> Result<(), ColdError> {
-        self.file
-            .sync_all()
-            .map_err(|error| ColdError::io("sync", &self.path, error))
+        let synced = self.open_files.get(&self.slot)?.sync_all();
+        synced.map_err(|error| ColdError::io("sync", &self.slot.path, error))
     }
 }

@@ -17,6 +17,7 @@ mod column;
 mod format;
 mod home;
 mod mapped;
+mod open_files;
 mod file_home;
 mod sled_home;
 mod memory_home;

@@ -29,16 +29,25 @@ pub type RunId = u64;
 /// The directory of run files, inside the data directory.
 const RUNS_DIR: &str = "runs";
 
+/// The least that sled may hold.
+const SLED_BYTES_MIN: u64 = 256 << 10;
+
+/// The least that sled may cache.
+const SLED_CACHE_BYTES_MIN: u64 = 64 << 10;
+
+/// The share of the memory limit that sled may hold on disk, as a divisor.
+const SLED_SHARE: u64 = 128;
+
 /// How a store keeps its runs.
 #[derive(Debug, Clone)]
 pub struct ColdOptions {
     /// Runs expected to be smaller go to sled, others get a file; 0: files only, `u64::MAX`: sled
     /// only. Default: 1 MiB.
     pub small_run_bytes: u64,
-    /// What sled may cache. Default: 256 KiB.
+    /// What sled may cache. Default: 64 KiB.
     pub sled_cache_bytes: u64,
     /// The bytes of runs that sled may hold, since its RAM grows with them; beyond it, small runs
-    /// get files. Does not bind when `small_run_bytes` is `u64::MAX`. Default: 4 MiB.
+    /// get files. Does not bind when `small_run_bytes` is `u64::MAX`. Default: 256 KiB.
     pub sled_bytes_max: u64,
     /// The least id that a new run may get. Default: 1.
     pub next_run: RunId,
@@ -53,12 +62,21 @@ impl ColdOptions {
     pub fn new(hasher: KeyHasher) -> Self {
         Self {
             small_run_bytes: 1 << 20,
-            sled_cache_bytes: 256 << 10,
-            sled_bytes_max: 4 << 20,
+            sled_cache_bytes: SLED_CACHE_BYTES_MIN,
+            sled_bytes_max: SLED_BYTES_MIN,
             next_run: 1,
             hasher,
             faults: None,
         }
+    }
+
+    /// Lets sled hold what a server with this memory limit can afford: with no data it takes next to
+    /// no RAM, with 256 KiB about 7 MB, with 1 MiB 11 MB, with 4 MiB 17 MB, with 16 MiB 30 MB.
+    #[must_use]
+    pub fn with_mem_limit(mut self, mem_limit_bytes: u64) -> Self {
+        self.sled_bytes_max = (mem_limit_bytes / SLED_SHARE).max(SLED_BYTES_MIN);
+        self.sled_cache_bytes = (self.sled_bytes_max / 4).max(SLED_CACHE_BYTES_MIN);
+        self
     }
 }
 

@@ -350,3 +350,48 @@ fn a_long_value_is_streamed_from_a_seek() {
         assert_eq!(hashes(&run, 0, u64::MAX), [(hash, RecordKind::Base)]);
     });
 }
+
+#[test]
+fn threads_read_a_run_while_it_is_merged_and_removed() {
+    for kind in HOMES {
+        let fixture = Fixture::new(kind, 64);
+        let mut rng = fastrand::Rng::with_seed(6);
+        let records = random_records(&mut rng, &fixture.options.hasher, 2000, 300);
+        let run = fixture.write(&records);
+        let plan = MergePlan {
+            table: 5,
+            kind: rhash_protocol::TableKind::Lists,
+            places: 0..=u64::MAX,
+            includes_oldest: false,
+            sync: false,
+            read_ahead_bytes: 4096,
+            note: [0; NOTE_BYTES],
+        };
+        std::thread::scope(|scope| {
+            for offset in 0..3 {
+                let (run, records) = (Arc::clone(&run), &records);
+                scope.spawn(move || {
+                    for record in records.iter().skip(offset * 7).step_by(5) {
+                        let cursor = run.seek_key(record.hash, &record.key).unwrap().unwrap();
+                        assert_eq!(cursor.head().unwrap().key, record.key);
+                    }
+                });
+            }
+            let inputs = [Arc::clone(&run)];
+            let merged = fixture
+                .store
+                .merge(&inputs, &plan, &|_| true)
+                .unwrap()
+                .unwrap();
+            run.remove_on_drop();
+            merged.sync().unwrap();
+            assert_eq!(merged.keys(), run.keys());
+        });
+        let id = run.id();
+        drop(run);
+        assert!(matches!(
+            fixture.store.open_run(id),
+            Err(ColdError::Missing { .. })
+        ));
+    }
+}

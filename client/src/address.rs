@@ -1,0 +1,118 @@
+//! Where a server listens.
+
+use std::{fmt, str::FromStr};
+
+use rhash_protocol::limits::DEFAULT_PORT;
+
+use crate::error::{Error, ErrorKind};
+
+/// The environment variable that says where the server is, for programs that are not told.
+pub const SERVER_VARIABLE: &str = "RHASH_SERVER";
+
+const SCHEME: &str = "rhash://";
+
+/// A host and a port. Written `host`, `host:port`, `[v6]:port` or `rhash://host:port`; the port is
+/// 10080 where it is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    host: String,
+    port: u16,
+}
+
+impl Address {
+    /// What [`SERVER_VARIABLE`] says, or else this host's default port.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if the variable holds no address.
+    pub fn from_env() -> Result<Self, Error> {
+        match std::env::var(SERVER_VARIABLE) {
+            Ok(text) if !text.is_empty() => text.parse(),
+            _ => Ok(Self {
+                host: "127.0.0.1".to_owned(),
+                port: DEFAULT_PORT,
+            }),
+        }
+    }
+
+    pub(crate) fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = || Error::new(ErrorKind::Usage, format!("{text:?} is not HOST:PORT"));
+        let rest = text.trim();
+        let rest = rest.strip_prefix(SCHEME).unwrap_or(rest);
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match rest.strip_prefix('[') {
+            Some(v6) => {
+                let (host, after) = v6.split_once(']').ok_or_else(bad)?;
+                match after {
+                    "" => (host, None),
+                    after => (host, Some(after.strip_prefix(':').ok_or_else(bad)?)),
+                }
+            }
+            None => match rest.split_once(':') {
+                None => (rest, None),
+                // More than one colon is a bare IPv6 address.
+                Some((_, port)) if port.contains(':') => (rest, None),
+                Some((host, port)) => (host, Some(port)),
+            },
+        };
+        let port = match port {
+            None => DEFAULT_PORT,
+            Some(port) => port.parse().map_err(|_not_a_number| bad())?,
+        };
+        if host.is_empty() || host.contains(['/', ' ', '@']) {
+            return Err(bad());
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(out, "[{}]:{}", self.host, self.port),
+            false => write!(out, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_in_several_ways() {
+        for (text, shown) in [
+            ("localhost", "localhost:10080"),
+            ("10.0.0.7:99", "10.0.0.7:99"),
+            ("rhash://example.org:5/", "example.org:5"),
+            ("[::1]:7", "[::1]:7"),
+            ("::1", "[::1]:10080"),
+            ("[::1]", "[::1]:10080"),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), shown);
+        }
+        for text in [
+            "",
+            ":5",
+            "host:",
+            "host:x",
+            "host:70000",
+            "[::1",
+            "http://host:5",
+            "a b",
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{text:?}");
+        }
+    }
+}

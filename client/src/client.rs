@@ -1,0 +1,322 @@
+//! The client: one connection and one cache for all its tables.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rhash_protocol::{OpenMode, Request, Response, Stats, TableId, TableInfo, TableKind};
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use crate::{
+    address::Address,
+    builder::TableBuilder,
+    cache::{Cache, CacheLimits},
+    config::{CachePolicy, ClientBuilder},
+    error::{Error, ErrorKind, Result},
+    flusher,
+    pipeline::{self, Events, Patience, Pipeline, PipelineConfig, Reply},
+    registry::Registry,
+    table::{TableCore, TableSpec},
+};
+
+/// A connection to a server, with the cache of all tables that are opened through it. Clones share
+/// both; ten thousand tables cost little more than ten thousand entries.
+///
+/// What is in the cache is sent by tasks of the runtime that called
+/// [`connect`](Self::connect): before that runtime ends, call [`shutdown`](Self::shutdown), or
+/// `flush` on what must not be lost.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(crate) core: Arc<ClientCore>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ClientCore {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) registry: Registry,
+    pub(crate) runtime: Handle,
+    pub(crate) policy: CachePolicy,
+    pub(crate) retry_deadline: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) cache_bytes: usize,
+    pub(crate) key_bytes_max: usize,
+    pub(crate) value_bytes_max: usize,
+    /// The batches of cached writes that may be on their way at the same time.
+    pub(crate) launches: Arc<Semaphore>,
+}
+
+impl Client {
+    /// Connects with default options; see [`builder`](Self::builder) for others. The address is
+    /// `HOST:PORT`, `rhash://HOST:PORT`, or a host alone for port 10080.
+    ///
+    /// # Errors
+    /// Why the server could not be reached or did not take this client.
+    pub async fn connect(address: &str) -> Result<Self> {
+        Self::builder().connect(address).await
+    }
+
+    /// Options, then a connection.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) async fn open(options: ClientBuilder, address: Address) -> Result<Self> {
+        let pipeline = Pipeline::connect(PipelineConfig {
+            address,
+            token: options.token,
+            client_name: options.client_name,
+            in_flight_bytes: options.in_flight_bytes,
+            connect_timeout: options.connect_timeout,
+            request_timeout: options.request_timeout,
+            retry_deadline: options.retry_deadline,
+            backoff_min: options.backoff_min,
+            backoff_max: options.backoff_max,
+        })
+        .await?;
+        let limits = pipeline.limits();
+        let value_bytes_max = usize::try_from(limits.value_bytes)
+            .unwrap_or(usize::MAX)
+            .max(1);
+        let cache = Arc::new(Cache::new(CacheLimits {
+            bytes_max: options.cache_bytes,
+            items_max: options.cache_items,
+            flush_bytes: options.flush_bytes.unwrap_or(options.cache_bytes / 4),
+            flush_interval: options.flush_interval,
+            op_bytes_max: value_bytes_max,
+        }));
+        let launches = (options.in_flight_bytes / flusher::LAUNCH_BYTES).max(2);
+        let core = Arc::new(ClientCore {
+            pipeline,
+            cache,
+            registry: Registry::new(),
+            runtime: Handle::current(),
+            policy: options.cache_policy,
+            retry_deadline: options.retry_deadline,
+            request_timeout: options.request_timeout,
+            cache_bytes: options.cache_bytes,
+            key_bytes_max: usize::try_from(limits.key_bytes).unwrap_or(usize::MAX),
+            value_bytes_max,
+            launches: Arc::new(Semaphore::new(launches)),
+        });
+        let events: std::sync::Weak<ClientCore> = Arc::downgrade(&core);
+        core.pipeline.listen(events);
+        tokio::spawn(flusher::run(Arc::downgrade(&core), Arc::clone(&core.cache)));
+        Ok(Self { core })
+    }
+
+    /// A named table: it outlives this client, and others can open it.
+    pub fn table(&self, name: impl Into<String>) -> TableBuilder {
+        TableBuilder::new(self.clone(), Some(name.into()))
+    }
+
+    /// A table of this client alone, which ends with its last handle.
+    pub fn temporary(&self) -> TableBuilder {
+        TableBuilder::new(self.clone(), None)
+    }
+
+    /// All tables that this client may see.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn tables(&self) -> Result<Vec<TableInfo>> {
+        let reply = self.core.call(Request::Tables).await?;
+        match reply.response()? {
+            Response::Tables(tables) => Ok(tables),
+            other => Err(pipeline::unexpected(&other)),
+        }
+    }
+
+    /// The named table, if there is one: its kind and codec say with which types to open it.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn find_table(&self, name: &str) -> Result<Option<TableInfo>> {
+        let tables = self.tables().await?;
+        Ok(tables
+            .into_iter()
+            .find(|table| table.name.as_deref() == Some(name)))
+    }
+
+    /// The server's figures.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn stats(&self) -> Result<Stats> {
+        let reply = self.core.call(Request::Stats).await?;
+        match reply.response()? {
+            Response::Stats(stats) => Ok(*stats),
+            other => Err(pipeline::unexpected(&other)),
+        }
+    }
+
+    /// Asks the server for a sign of life, and says how long that took.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn ping(&self) -> Result<Duration> {
+        let asked = Instant::now();
+        let reply = self.core.call(Request::Ping).await?;
+        match reply.response()? {
+            Response::Pong => Ok(asked.elapsed()),
+            other => Err(pipeline::unexpected(&other)),
+        }
+    }
+
+    /// Frees a named table in RAM and on disk, for everybody, whatever it holds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchTable`] if there is none, and those of the connection.
+    pub async fn close_table(&self, name: &str) -> Result<()> {
+        let spec = TableSpec {
+            kind: None,
+            codec: None,
+            mode: OpenMode::Existing,
+        };
+        let handle = self
+            .core
+            .open_table(Some(name.to_owned()), spec, CachePolicy::None)
+            .await?;
+        handle.close().await
+    }
+
+    /// Sends all cached writes of all tables and waits until the server has them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FlushFailed`], for the first table that could not be flushed; the others are.
+    pub async fn flush(&self) -> Result<()> {
+        let mut first = Ok(());
+        for table in self.core.registry.all() {
+            first = first.and(table.flush().await);
+        }
+        first
+    }
+
+    /// Flushes all tables, then disconnects. Handles that are left err from then on.
+    ///
+    /// # Errors
+    /// As for [`flush`](Self::flush); the connection ends all the same.
+    pub async fn shutdown(&self) -> Result<()> {
+        let flushed = self.flush().await;
+        self.core.pipeline.shut();
+        flushed
+    }
+}
+
+impl ClientCore {
+    pub(crate) async fn call(&self, request: Request<'_>) -> Result<Reply> {
+        self.pipeline.call(request, Patience::Bounded).await
+    }
+
+    pub(crate) async fn open_table(
+        self: &Arc<Self>,
+        name: Option<String>,
+        spec: TableSpec,
+        policy: CachePolicy,
+    ) -> Result<crate::table::Handle> {
+        let core = Arc::clone(self);
+        let opening = async move { core.open_here(name, spec, policy).await };
+        // In a task of its own: if the caller gives up, the table is let go of and not forgotten.
+        match self.runtime.spawn(opening).await {
+            Ok(opened) => opened,
+            Err(_ended) => Err(pipeline::shut_down()),
+        }
+    }
+
+    async fn open_here(
+        self: Arc<Self>,
+        name: Option<String>,
+        spec: TableSpec,
+        policy: CachePolicy,
+    ) -> Result<crate::table::Handle> {
+        let _alone = match &name {
+            Some(name) => Some(self.registry.name_lock(name).lock().await),
+            None => None,
+        };
+        let opening = self.registry.begin_open();
+        let reply = self
+            .call(Request::Open {
+                name: name.as_deref(),
+                kind: spec.kind,
+                codec: spec.codec.as_deref(),
+                mode: spec.mode,
+            })
+            .await?;
+        let Response::Opened {
+            table,
+            kind,
+            codec,
+            sole,
+            ..
+        } = reply.response()?
+        else {
+            return Err(pipeline::unexpected(&reply.response()?));
+        };
+        spec.check(kind, &codec)?;
+        let core = opening.register(table, sole, |slot, sole| {
+            self.cache.open(slot, sole);
+            Arc::new(TableCore::new(
+                Arc::clone(&self),
+                table,
+                slot,
+                name.clone(),
+                kind,
+                policy,
+            ))
+        });
+        match core {
+            Some(core) => Ok(crate::table::Handle::new(core)),
+            None => Err(pipeline::expired()),
+        }
+    }
+}
+
+impl TableSpec {
+    /// Servers check this too; one that does not must not make this client misread its data.
+    fn check(&self, kind: TableKind, codec: &str) -> Result<()> {
+        if let Some(asked) = self.kind
+            && asked != kind
+        {
+            let text = format!("the table holds {}, not {}", kind.name(), asked.name());
+            return Err(Error::new(ErrorKind::WrongKind, text));
+        }
+        match &self.codec {
+            Some(asked) if asked != codec => {
+                let text = format!("the table's codec is {codec}, not {asked}");
+                Err(Error::new(ErrorKind::WrongCodec, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Events for ClientCore {
+    fn sole(&self, table: TableId, sole: bool) {
+        if let Some(core) = self.registry.sole(table, sole) {
+            self.cache.set_sole(core.slot, sole);
+        }
+    }
+
+    fn link_lost(&self) {
+        // While nothing is heard, another client may open a named table.
+        for core in self.registry.all() {
+            if core.name.is_some() {
+                self.cache.set_sole(core.slot, false);
+            }
+        }
+    }
+
+    fn session_expired(&self) {
+        for core in self.registry.expire() {
+            core.lose(&pipeline::expired());
+        }
+    }
+}
+
+impl Drop for ClientCore {
+    fn drop(&mut self) {
+        // The flusher sees that it is alone, and ends.
+        self.cache.flush_wanted.notify_one();
+    }
+}

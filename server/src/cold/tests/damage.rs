@@ -16,10 +16,10 @@ fn memory(place_bits: u32) -> (Arc<MemoryHome>, ColdStore, ColdOptions) {
 
 fn small_run(store: &ColdStore, hasher: &KeyHasher) -> (RunId, Vec<Owned>) {
     let mut rng = fastrand::Rng::with_seed(11);
-    let mut records: Vec<Owned> = (0..40u32)
+    let mut records: Vec<Owned> = (0..18u32)
         .map(|number| {
             let key = format!("key {number}").into_bytes();
-            let part = random_part(&mut rng, 200);
+            let part = vec![rng.u8(..); rng.usize(120..200)];
             Owned {
                 hash: hasher.hash(&key),
                 kind: RecordKind::Base,
@@ -29,7 +29,12 @@ fn small_run(store: &ColdStore, hasher: &KeyHasher) -> (RunId, Vec<Owned>) {
         })
         .collect();
     records.sort_by(|a, b| (a.hash.place, &a.key).cmp(&(b.hash.place, &b.key)));
-    (write(store, &records).id(), records)
+    let run = write(store, &records);
+    assert!(
+        run.has_hash_column(),
+        "every kind of piece is there to be damaged"
+    );
+    (run.id(), records)
 }
 
 /// Reads the whole run in every way; each result is right or an error.

@@ -81,27 +81,30 @@ impl Fold {
         if !self.gather() {
             return Ok(None);
         }
-        let kind_of = |&index: &usize| self.sources[index].head().map(|head| head.kind);
-        let base = self
-            .group
-            .iter()
-            .position(|index| kind_of(index).is_some_and(|kind| kind != RecordKind::Fragment));
         self.given = false;
-        self.left = base.map_or(self.group.len(), |base| base + 1);
+        self.left = self.group.len();
         let mut deleted = false;
-        if let Some(base) = base
-            && kind_of(&self.group[base]) == Some(RecordKind::Tombstone)
-        {
-            let index = self.group[base];
-            self.sources[index].advance()?;
-            if !self.is_at_key(index) {
-                self.left = base;
+        let mut based = false;
+        for position in 0..self.group.len() {
+            let index = self.group[position];
+            let kind = self.sources[index].head().map(|head| head.kind);
+            if kind == Some(RecordKind::Fragment) {
+                continue;
             }
-            deleted = self.left == 0;
+            based = true;
+            self.left = position + 1;
+            if kind == Some(RecordKind::Tombstone) {
+                self.sources[index].advance()?;
+                if !self.is_at_key(index) {
+                    self.left = position;
+                }
+                deleted = self.left == 0;
+            }
+            break;
         }
         Ok(Some(FoldedKey {
             hash: self.hash,
-            based: base.is_some(),
+            based,
             deleted,
         }))
     }
@@ -125,14 +128,16 @@ impl Fold {
     fn next_record(&mut self) -> Result<Option<usize>, ColdError> {
         while self.left > 0 {
             let index = self.group[self.left - 1];
+            // A source that has given nothing yet stands at the key, or it would not count as left.
             if std::mem::take(&mut self.given) {
                 self.sources[index].advance()?;
+                if !self.is_at_key(index) {
+                    self.left -= 1;
+                    continue;
+                }
             }
-            if self.is_at_key(index) {
-                self.given = true;
-                return Ok(Some(index));
-            }
-            self.left -= 1;
+            self.given = true;
+            return Ok(Some(index));
         }
         Ok(None)
     }
@@ -159,30 +164,27 @@ impl Fold {
             return false;
         };
         self.group.clear();
-        for (index, _) in self
-            .places
-            .iter()
-            .enumerate()
-            .filter(|(_, place)| **place == least)
-        {
-            let Some(&first) = self.group.first() else {
-                self.group.push(index);
-                continue;
-            };
-            match key_of(&self.sources[index]).cmp(key_of(&self.sources[first])) {
-                Ordering::Less => {
+        for (number, places) in self.places.chunks(64).enumerate() {
+            // Which source is next is anybody's guess, so it is found without a branch for each.
+            let mut found = places.iter().enumerate().fold(0u64, |bits, (bit, place)| {
+                bits | u64::from(*place == least) << bit
+            });
+            while found != 0 {
+                let index = number * 64 + found.trailing_zeros() as usize;
+                found &= found - 1;
+                let order = self.group.first().map_or(Ordering::Equal, |&first| {
+                    key_of(&self.sources[index]).cmp(key_of(&self.sources[first]))
+                });
+                if order == Ordering::Less {
                     self.group.clear();
+                }
+                if order != Ordering::Greater {
                     self.group.push(index);
                 }
-                Ordering::Equal => self.group.push(index),
-                Ordering::Greater => {}
             }
         }
-        let Some(head) = self
-            .group
-            .first()
-            .and_then(|&first| self.sources[first].head())
-        else {
+        let first = self.group.first();
+        let Some(head) = first.and_then(|&first| self.sources[first].head()) else {
             return false;
         };
         self.hash = head.hash;
@@ -196,16 +198,21 @@ impl Fold {
         self.left = 0;
         self.given = false;
         while let Some(index) = self.group.pop() {
-            while self.is_at_key(index) {
-                self.sources[index].advance()?;
-            }
-            match self.sources[index].head() {
-                Some(head) => self.places[index] = head.hash.place,
-                // The group is emptied from its end, so indexes still in it do not move.
-                None => {
-                    self.places.remove(index);
-                    drop(self.sources.remove(index));
+            loop {
+                match self.sources[index].head() {
+                    Some(head) if head.hash.place == self.hash.place && head.key == self.key => {}
+                    Some(head) => {
+                        self.places[index] = head.hash.place;
+                        break;
+                    }
+                    // The group is emptied from its end, so indexes still in it do not move.
+                    None => {
+                        self.places.remove(index);
+                        drop(self.sources.remove(index));
+                        break;
+                    }
                 }
+                self.sources[index].advance()?;
             }
         }
         Ok(())

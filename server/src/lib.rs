@@ -5,6 +5,16 @@
 //! one that does, `hot` holds entries in RAM, `cold` holds runs on disk, and `governor` keeps the
 //! whole under one memory limit.
 
+pub mod size;
+pub mod args;
+mod memory_limit;
+pub mod config;
+pub mod embed;
+mod listener;
+mod hub;
+mod connection;
+mod session;
+mod dispatch;
 pub mod store;
 pub mod table;
 mod shared;

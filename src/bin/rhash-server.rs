@@ -1,2 +1,111 @@
-//! The `rhash-server` command.
-fn main() {}
+//! The `rhash-server` command: a runtime, a log, and a server that stops when it is told to.
+
+use std::{
+    error::Error,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use rhash_server::{
+    args::{Args, LogLevel},
+    config::Config,
+    embed::{Handle, Server},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+
+/// Gives memory back to the system sooner than the system's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Requests are short and the disk has threads of its own: more would only cost memory.
+const WORKERS_MAX: usize = 8;
+
+/// Requests that may touch the disk for long (opens, closes, clears) share these.
+const BLOCKING_THREADS_MAX: usize = 8;
+
+/// The stack of each of them; nothing that they run recurses.
+const STACK_BYTES: usize = 512 * 1024;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    log_to_standard_error(args.log);
+    let config = match Config::from_args(args) {
+        Ok(config) => config,
+        // Prints it with the usage, and exits as clap does for any other mistake.
+        Err(error) => Args::command()
+            .error(ErrorKind::ValueValidation, error)
+            .exit(),
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut line = format!("rhash-server: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                line.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            // Standard error is the last resort; where it is gone, the exit code says enough.
+            drop(writeln!(io::stderr(), "{line}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> Result<(), Box<dyn Error>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKERS_MAX))
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_stack_size(STACK_BYTES)
+        .thread_name("rhash")
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    // Before anybody can know of the server, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::start(config).await?;
+    if let Err(error) = announce(&server) {
+        tracing::warn!(%error, "standard output is gone; serving all the same");
+    }
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    let stopped = server.stop();
+    tokio::select! {
+        stopped = stopped => Ok(stopped?),
+        // Whoever asks twice does not want to wait for the disk.
+        _ = interrupt.recv() => Err("stopped at once, as asked twice".into()),
+    }
+}
+
+/// Says that the server is ready, and where.
+fn announce(server: &Handle) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on {}", server.local_addr())?;
+    out.flush()
+}
+
+fn log_to_standard_error(level: LogLevel) {
+    let filter = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

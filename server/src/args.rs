@@ -1,0 +1,144 @@
+//! The command line of `rhash-server`. `config` checks it; nothing else sees it.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use rhash_protocol::limits::DEFAULT_PORT;
+
+use crate::size::{ByteSize, parse_span};
+
+const EXAMPLES: &str = "\
+Examples:
+  rhash-server                                       half of this host's memory, ./data, port 10080
+  rhash-server --mem-limit 8G --data /var/lib/rhash  at most 8 GiB of memory, the rest on disk
+  rhash-server --mem-limit 512M --memory-only        no disk at all: a full server refuses writes
+  rhash-server --listen 127.0.0.1:0 | head -n 1      a free port; the first line says which
+
+  rhash --server localhost:10080 stats               what it does, from another terminal
+
+Sizes are bytes, or a number with K, M, G or T (powers of 1024): 65536, 512M, 1.5G, 8GiB.
+
+Once ready, the server prints `listening on ADDRESS` on standard output; its log goes to standard
+error. SIGTERM or Ctrl-C stops it cleanly: named tables are written to disk, and the next start
+on the same directory finds them.
+
+Exit codes: 0 stopped cleanly; 1 failed; 2 the command line made no sense.";
+
+/// Where the server listens if nothing is said.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:10080";
+const _: () = assert!(
+    DEFAULT_PORT == 10080,
+    "DEFAULT_LISTEN names the protocol's port"
+);
+
+/// Where the server keeps what does not fit memory if nothing is said.
+pub const DEFAULT_DATA_DIR: &str = "./data";
+
+/// Serve hash tables that may be larger than memory.
+///
+/// Tables live in memory up to a limit; what does not fit goes to disk, and is read back
+/// when it is asked for.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "rhash-server", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Args {
+    /// Listen on this address; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = DEFAULT_LISTEN)]
+    pub listen: String,
+
+    /// Use no more memory than this, for everything. At least 24M.
+    /// Default: half of what this host or its control group has.
+    #[arg(long, value_name = "SIZE")]
+    pub mem_limit: Option<ByteSize>,
+
+    /// Keep what does not fit memory, and named tables, in this directory.
+    /// Default: ./data
+    #[arg(long, value_name = "DIR", conflicts_with = "memory_only")]
+    pub data: Option<PathBuf>,
+
+    /// Use no disk at all: over the limit, writes get an out-of-memory error.
+    #[arg(long)]
+    pub memory_only: bool,
+
+    /// Refuse to store longer values, 256M at most. Lists may grow longer by appends.
+    /// Default: an eighth of the memory limit.
+    #[arg(long, value_name = "SIZE")]
+    pub max_value: Option<ByteSize>,
+
+    /// Keep a client's temporary tables for this long after its connection was lost.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_span)]
+    pub lease: Duration,
+
+    /// Read from disk with this many threads.
+    #[arg(long, value_name = "COUNT", default_value_t = 16)]
+    pub read_threads: usize,
+
+    /// Keep runs below this size in sled, and give a file to each other one.
+    #[arg(long, value_name = "SIZE", default_value = "1M")]
+    pub small_run: ByteSize,
+
+    /// Log this much to standard error.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub log: LogLevel,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What went wrong.
+    Error,
+    /// And what may go wrong.
+    Warn,
+    /// And starts, stops and what they found.
+    Info,
+    /// And connections, spills and merges.
+    Debug,
+    /// And single requests.
+    Trace,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_the_help_names() {
+        let args = Args::try_parse_from(["rhash-server"]).unwrap();
+        assert_eq!(args.listen, "127.0.0.1:10080");
+        assert_eq!(args.lease, Duration::from_secs(60));
+        assert_eq!(args.small_run, ByteSize(1 << 20));
+        assert_eq!(
+            (args.mem_limit, args.data, args.max_value),
+            (None, None, None)
+        );
+        assert!(!args.memory_only);
+    }
+
+    #[test]
+    fn a_server_without_a_disk_takes_no_directory() {
+        let error = Args::try_parse_from(["rhash-server", "--memory-only", "--data", "x"]);
+        assert_eq!(
+            error.unwrap_err().kind(),
+            clap::error::ErrorKind::ArgumentConflict
+        );
+    }
+
+    #[test]
+    fn a_bad_size_is_named_with_the_forms_that_are_good() {
+        let error = Args::try_parse_from(["rhash-server", "--mem-limit", "8 gigs"]).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("--mem-limit <SIZE>") && text.contains("\"8 gigs\""),
+            "{text}"
+        );
+        assert!(text.contains("512M, 1.5G or 8GiB"), "{text}");
+    }
+}

@@ -1,0 +1,250 @@
+//! What a server is made of, checked.
+
+use std::{path::PathBuf, time::Duration};
+
+use rhash_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+use crate::{
+    args::{Args, DEFAULT_DATA_DIR},
+    memory_limit::memory_available_bytes,
+    size::ByteSize,
+    store::StoreConfig,
+};
+
+/// The least memory limit under which a server does its work.
+pub const MEM_LIMIT_BYTES_MIN: u64 = 24 << 20;
+
+/// The share of the host's memory that a server takes if nothing is said.
+const HOST_SHARE: u64 = 2;
+
+/// The share of the memory limit that one value may take if nothing is said.
+const VALUE_SHARE: u64 = 8;
+
+/// The most threads that read from disk.
+pub const READ_THREADS_MAX: usize = 256;
+
+/// The longest lease: what a client leaves behind must go some time.
+pub const LEASE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What a server is made of.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it listens; port 0 picks a free one.
+    pub listen: String,
+    /// How long a session outlives its connection.
+    pub lease: Duration,
+    /// What its tables are kept in.
+    pub store: StoreConfig,
+}
+
+/// A setting that makes no sense; the command line's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Too little memory to work in.
+    #[error(
+        "a memory limit of {given} is too small; the server needs at least {}",
+        ByteSize(MEM_LIMIT_BYTES_MIN)
+    )]
+    MemLimit {
+        /// What was given.
+        given: ByteSize,
+    },
+    /// The host does not say how much memory it has.
+    #[error("cannot tell how much memory this host has; give --mem-limit SIZE, such as 512M")]
+    MemUnknown,
+    /// Longer values than a message can carry, or than fit memory.
+    #[error("--max-value {given} is over {limit}, the most that this memory limit allows")]
+    ValueTooLarge {
+        /// What was given.
+        given: ByteSize,
+        /// The most.
+        limit: ByteSize,
+    },
+    /// Values shorter than keys.
+    #[error("--max-value {given} is under {limit}, the least that makes sense")]
+    ValueTooSmall {
+        /// What was given.
+        given: ByteSize,
+        /// The least.
+        limit: ByteSize,
+    },
+    /// No address that one could listen at.
+    #[error("--listen {given} is not ADDRESS:PORT, such as 127.0.0.1:10080 or [::]:10080")]
+    Listen {
+        /// What was given.
+        given: String,
+    },
+    /// No threads, or too many.
+    #[error("--read-threads {given} is not between 1 and {READ_THREADS_MAX}")]
+    ReadThreads {
+        /// What was given.
+        given: usize,
+    },
+    /// A lease of nothing, or for ever.
+    #[error("a lease of {} s is not between 1 ms and {} s", given.as_secs(), LEASE_MAX.as_secs())]
+    Lease {
+        /// What was given.
+        given: Duration,
+    },
+}
+
+impl Config {
+    /// What a command line asks for.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a setting that makes no sense.
+    pub fn from_args(args: Args) -> Result<Self, ConfigError> {
+        let mem_limit_bytes = mem_limit_bytes(args.mem_limit, memory_available_bytes())?;
+        let data_dir = (!args.memory_only)
+            .then(|| args.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR)));
+        if !(1..=READ_THREADS_MAX).contains(&args.read_threads) {
+            return Err(ConfigError::ReadThreads {
+                given: args.read_threads,
+            });
+        }
+        if args.lease.is_zero() || args.lease > LEASE_MAX {
+            return Err(ConfigError::Lease { given: args.lease });
+        }
+        let port = args
+            .listen
+            .rsplit_once(':')
+            .map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) {
+            return Err(ConfigError::Listen { given: args.listen });
+        }
+        let mut store = StoreConfig::new(mem_limit_bytes, data_dir);
+        store.value_bytes_max = value_bytes_max(args.max_value, mem_limit_bytes)?;
+        store.read_threads = args.read_threads;
+        store.small_run_bytes = args.small_run.0;
+        Ok(Self {
+            listen: args.listen,
+            lease: args.lease,
+            store,
+        })
+    }
+}
+
+/// The memory limit: what was asked for, or half of what there is.
+///
+/// # Errors
+/// [`ConfigError`] if it is too small to work in, or if nothing is known.
+pub fn mem_limit_bytes(
+    asked: Option<ByteSize>,
+    available_bytes: Option<u64>,
+) -> Result<u64, ConfigError> {
+    let bytes = match (asked, available_bytes) {
+        (Some(ByteSize(bytes)), _) => bytes,
+        (None, Some(available)) => available / HOST_SHARE,
+        (None, None) => return Err(ConfigError::MemUnknown),
+    };
+    if bytes < MEM_LIMIT_BYTES_MIN {
+        return Err(ConfigError::MemLimit {
+            given: ByteSize(bytes),
+        });
+    }
+    Ok(bytes)
+}
+
+fn value_bytes_max(asked: Option<ByteSize>, mem_limit_bytes: u64) -> Result<usize, ConfigError> {
+    let default = (mem_limit_bytes / VALUE_SHARE).min(VALUE_BYTES_MAX as u64);
+    let bytes = match asked {
+        None => default,
+        // While a value is received, stored and spilled there are several copies of it.
+        Some(given) if given.0 > (mem_limit_bytes / 4).min(VALUE_BYTES_MAX as u64) => {
+            let limit = ByteSize((mem_limit_bytes / 4).min(VALUE_BYTES_MAX as u64));
+            return Err(ConfigError::ValueTooLarge { given, limit });
+        }
+        Some(given) if given.0 < KEY_BYTES_MAX as u64 => {
+            let limit = ByteSize(KEY_BYTES_MAX as u64);
+            return Err(ConfigError::ValueTooSmall { given, limit });
+        }
+        Some(ByteSize(bytes)) => bytes,
+    };
+    Ok(usize::try_from(bytes).unwrap_or(VALUE_BYTES_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+        let args = ["rhash-server"].iter().chain(args);
+        Config::from_args(Args::try_parse_from(args).unwrap())
+    }
+
+    #[test]
+    fn the_limit_is_half_of_what_there_is_unless_it_is_given() {
+        assert_eq!(mem_limit_bytes(None, Some(8 << 30)), Ok(4 << 30));
+        assert_eq!(
+            mem_limit_bytes(Some(ByteSize(64 << 20)), Some(8 << 30)),
+            Ok(64 << 20)
+        );
+        assert_eq!(
+            mem_limit_bytes(Some(ByteSize(64 << 20)), None),
+            Ok(64 << 20)
+        );
+        assert_eq!(mem_limit_bytes(None, None), Err(ConfigError::MemUnknown));
+    }
+
+    #[test]
+    fn a_limit_below_the_working_minimum_is_refused_by_name() {
+        let error = config(&["--mem-limit", "23M"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a memory limit of 23 MiB is too small; the server needs at least 24 MiB"
+        );
+        assert!(config(&["--mem-limit", "24M"]).is_ok());
+        assert!(
+            mem_limit_bytes(None, Some(32 << 20)).is_err(),
+            "half of a small group"
+        );
+    }
+
+    #[test]
+    fn the_longest_value_follows_the_limit() {
+        let max = |args: &[&str]| config(args).map(|config| config.store.value_bytes_max);
+        assert_eq!(max(&["--mem-limit", "24M"]), Ok(3 << 20));
+        assert_eq!(max(&["--mem-limit", "100G"]), Ok(VALUE_BYTES_MAX));
+        assert_eq!(
+            max(&["--mem-limit", "64M", "--max-value", "1M"]),
+            Ok(1 << 20)
+        );
+        let error = max(&["--mem-limit", "64M", "--max-value", "17M"]).unwrap_err();
+        assert!(error.to_string().contains("is over 16 MiB"), "{error}");
+        let error = max(&["--mem-limit", "64M", "--max-value", "1K"]).unwrap_err();
+        assert!(error.to_string().contains("is under 64 KiB"), "{error}");
+    }
+
+    #[test]
+    fn a_server_keeps_its_data_in_data_unless_told_otherwise() {
+        let dir = |args: &[&str]| config(args).map(|config| config.store.data_dir);
+        assert_eq!(dir(&[]), Ok(Some(PathBuf::from("./data"))));
+        assert_eq!(dir(&["--data", "x"]), Ok(Some(PathBuf::from("x"))));
+        assert_eq!(dir(&["--memory-only"]), Ok(None));
+    }
+
+    #[test]
+    fn an_address_without_a_port_is_refused() {
+        for listen in ["localhost", "1.2.3.4:", "1.2.3.4:99999", ""] {
+            let error = config(&["--listen", listen]).unwrap_err();
+            assert_eq!(
+                error,
+                ConfigError::Listen {
+                    given: listen.to_owned()
+                }
+            );
+        }
+        assert!(config(&["--listen", "[::1]:0"]).is_ok());
+    }
+
+    #[test]
+    fn threads_and_leases_have_bounds() {
+        assert!(config(&["--read-threads", "0"]).is_err());
+        assert!(config(&["--read-threads", "257"]).is_err());
+        assert!(config(&["--lease", "0"]).is_err());
+        assert!(config(&["--lease", "25h"]).is_err());
+        assert!(config(&["--lease", "200ms", "--read-threads", "1"]).is_ok());
+    }
+}

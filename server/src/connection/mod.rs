@@ -1,0 +1,282 @@
+//! One connection, from its hello to its end.
+//!
+//! Requests are taken in the order in which they come. One that changes something is finished
+//! before the next is taken; a read that finds all it needs in RAM is answered at once, and one
+//! that needs the disk is answered later, while the next requests are taken. What waits to be
+//! sent is bounded by the [`Window`], what is half received by the [`AssemblyPool`].
+
+mod window;
+mod assembly;
+mod outbox;
+mod opening;
+pub(crate) mod stream;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rhash_protocol::{
+    ErrorCode, Notice, WireError,
+    assembler::{Assembler, AssemblyError, AssemblyLimits, Message},
+    connection::{ConnectionError, FrameReader, FrameWriter},
+    frame::{Follow, Frame, FrameKind},
+    handshake,
+};
+use tokio::{
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{OwnedMutexGuard, Semaphore, mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+pub(crate) use assembly::AssemblyPool;
+pub(crate) use outbox::Outgoing;
+pub(crate) use window::{Room, Window};
+
+use crate::{
+    hub::Hub,
+    session::{Desk, Session},
+};
+use assembly::AssemblyRoom;
+use opening::Opened;
+
+/// A connection that is quiet for this long gives back the room that it needed for long frames.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// A connection that sends nothing for this long in the middle of a long request is ended, since
+/// others may wait for the room that its first half takes.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// How long a connection that ends may take to send what it owes.
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// The most long requests that may be under way at once on a connection.
+const LONG_REQUESTS_MAX: usize = 4;
+
+/// The most values that a connection may be sent as streams at once.
+const STREAMS_MAX: usize = 16;
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client closed it, or can no longer be reached.
+    Closed,
+    /// Another connection took the session up.
+    TakenOver,
+    /// The server stops.
+    Stopping,
+    /// What came is not the protocol, or came too slowly.
+    Failed(WireError),
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
+    let counted = hub.count_connection();
+    opening::prepare(&stream);
+    let (source, sink) = stream.into_split();
+    let mut reader = FrameReader::new(source);
+    let mut writer = FrameWriter::new(sink);
+    match opening::open(&mut reader, &mut writer, &hub).await {
+        Ok(opened) => run(reader, writer, opened, &hub, peer).await,
+        Err(refused) => tracing::debug!(%peer, reason = refused.0, "a connection was refused"),
+    }
+    drop(counted);
+}
+
+async fn run(
+    mut reader: FrameReader<OwnedReadHalf>,
+    mut writer: FrameWriter<OwnedWriteHalf>,
+    opened: Opened,
+    hub: &Arc<Hub>,
+    peer: SocketAddr,
+) {
+    let Opened { attachment, desk } = opened;
+    let session = Arc::clone(attachment.session());
+    tracing::debug!(%peer, session = session.id(), "a connection begins");
+    let (outbox, queue) = mpsc::channel(outbox::OUTGOING_MAX);
+    let notices = Arc::clone(session.notices());
+    let mut writing = tokio::spawn(async move {
+        let written = outbox::write_out(&mut writer, queue, notices).await;
+        (writer, written)
+    });
+    let mut clerk = Clerk {
+        hub: Arc::clone(hub),
+        session,
+        desk,
+        outbox,
+        window: Arc::new(Window::new(hub.mem_limit_bytes)),
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        stop: attachment.stop(),
+    };
+    let end = clerk.take_requests(&mut reader).await;
+    tracing::debug!(%peer, session = clerk.session.id(), ?end, "a connection ends");
+    // The clerk's end of the queue goes; the queue ends with the last read that is under way.
+    drop(clerk);
+    if matches!(end, End::TakenOver) {
+        writing.abort();
+    }
+    match timeout(DRAIN_MAX, &mut writing).await {
+        Ok(Ok((mut writer, Ok(())))) => {
+            // Whether the last word arrives matters to nobody any more.
+            drop(timeout(DRAIN_MAX, last_word(&mut writer, end)).await);
+        }
+        Ok(_) => {}
+        Err(_elapsed) => writing.abort(),
+    }
+    // Only now does the lease begin.
+    drop(attachment);
+}
+
+async fn last_word(
+    writer: &mut FrameWriter<OwnedWriteHalf>,
+    end: End,
+) -> Result<(), ConnectionError> {
+    match end {
+        End::Failed(error) => {
+            if let Err(error) = handshake::send_refusal(writer, &error).await {
+                tracing::debug!(%error, "the reason of an end could not be sent");
+            }
+        }
+        End::Stopping => outbox::write_notice(writer, &Notice::ShuttingDown).await?,
+        End::Closed | End::TakenOver => {}
+    }
+    writer.shutdown().await
+}
+
+/// Takes one connection's requests.
+#[derive(Debug)]
+pub(crate) struct Clerk {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) desk: OwnedMutexGuard<Desk>,
+    pub(crate) outbox: mpsc::Sender<Outgoing>,
+    pub(crate) window: Arc<Window>,
+    pub(crate) streams: Arc<Semaphore>,
+    /// Becomes true when another connection takes the session up.
+    stop: watch::Receiver<bool>,
+}
+
+impl Clerk {
+    async fn take_requests(&mut self, reader: &mut FrameReader<OwnedReadHalf>) -> End {
+        let mut assembler = Assembler::new(AssemblyLimits {
+            bytes_max: self.hub.request_bytes_max(),
+            messages_max: LONG_REQUESTS_MAX,
+        });
+        let mut room = AssemblyRoom::new(Arc::clone(&self.hub.assembly));
+        let mut stop = self.stop.clone();
+        let mut stopping = self.hub.stopping.clone();
+        let mut quiet = std::pin::pin!(sleep_until(Instant::now()));
+        loop {
+            let halves = assembler.bytes() > 0;
+            quiet
+                .as_mut()
+                .reset(Instant::now() + if halves { STALL_MAX } else { QUIET });
+            let frame = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return End::TakenOver,
+                _ = stopping.wait_for(|stopping| *stopping) => return End::Stopping,
+                frame = reader.next() => match frame {
+                    Ok(Some(frame)) => Some(frame),
+                    Ok(None) => return End::Closed,
+                    Err(error) => return connection_failed(error),
+                },
+                () = &mut quiet => None,
+            };
+            let Some(frame) = frame else {
+                if halves {
+                    return stalled();
+                }
+                reader.trim();
+                continue;
+            };
+            if let Err(end) = self.take_frame(frame, &mut assembler, &mut room).await {
+                return end;
+            }
+            if assembler.bytes() == 0 {
+                room.release();
+            }
+        }
+    }
+
+    async fn take_frame(
+        &mut self,
+        frame: Frame<'_>,
+        assembler: &mut Assembler,
+        room: &mut AssemblyRoom,
+    ) -> Result<(), End> {
+        if frame.head.follow == Follow::More || frame.head.kind == FrameKind::Chunk {
+            let bytes = assembler.bytes().saturating_add(frame.body.len());
+            self.unless_stopped(room.cover(bytes)).await?;
+        }
+        match assembler.push(frame) {
+            Ok(None) => Ok(()),
+            Ok(Some(Message {
+                kind: FrameKind::Request,
+                request_id,
+                body,
+            })) => self.take_call(request_id, &body).await,
+            Ok(Some(Message { kind, .. })) => Err(End::Failed(WireError {
+                code: ErrorCode::BadRequest,
+                text: format!("a frame of kind {kind:?}, where only requests are expected"),
+            })),
+            Err(error) => Err(End::Failed(assembly_failed(error))),
+        }
+    }
+
+    /// Gives something to the connection's writer.
+    pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<(), End> {
+        let sent = self.unless_stopped(self.outbox.send(outgoing)).await?;
+        sent.map_err(|_writer_is_gone| End::Closed)
+    }
+
+    /// Sends an answer that is here, when there is room for it.
+    pub(crate) async fn send_answer(&self, request_id: u64, body: Bytes) -> Result<(), End> {
+        let room = self.unless_stopped(self.window.reserve(body.len())).await?;
+        self.send(Outgoing::answer(request_id, body, room)).await
+    }
+
+    /// Waits for something, unless another connection takes the session up before.
+    pub(crate) async fn unless_stopped<F: Future>(&self, wait: F) -> Result<F::Output, End> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            output = wait => Ok(output),
+            _ = stop.wait_for(|stop| *stop) => Err(End::TakenOver),
+        }
+    }
+}
+
+fn connection_failed(error: ConnectionError) -> End {
+    match error {
+        ConnectionError::Frame(error) => End::Failed(WireError {
+            code: ErrorCode::BadRequest,
+            text: error.to_string(),
+        }),
+        error => {
+            tracing::debug!(%error, "a connection broke");
+            End::Closed
+        }
+    }
+}
+
+fn assembly_failed(error: AssemblyError) -> WireError {
+    let code = match error {
+        AssemblyError::Bytes { .. } => ErrorCode::ValueTooLarge,
+        _ => ErrorCode::BadRequest,
+    };
+    WireError {
+        code,
+        text: error.to_string(),
+    }
+}
+
+fn stalled() -> End {
+    End::Failed(WireError {
+        code: ErrorCode::BadRequest,
+        text: format!(
+            "nothing came for {} s in the middle of a request",
+            STALL_MAX.as_secs()
+        ),
+    })
+}

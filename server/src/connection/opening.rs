@@ -1,0 +1,172 @@
+//! How a connection gets its session: hello, ticket, welcome.
+
+use std::{sync::Arc, time::Duration};
+
+use rhash_protocol::{
+    ErrorCode, WireError,
+    connection::{FrameReader, FrameWriter},
+    handshake::{self, HandshakeError, Hello, Welcome},
+    limits::CLIENT_NAME_BYTES_MAX,
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::OwnedMutexGuard,
+    time::timeout,
+};
+
+use crate::{
+    hub::{Hub, VERSION},
+    session::{Attachment, Desk},
+};
+
+/// How long a client may take to say hello.
+const HELLO_MAX: Duration = Duration::from_secs(10);
+
+/// How long a connection that takes up a session waits for the one that had it.
+const DESK_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A connection that is silent for this long is asked by the kernel whether its peer lives.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Why a connection got no session.
+#[derive(Debug)]
+pub(super) struct Refused(pub(super) String);
+
+/// A connection's session, and its desk.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) attachment: Attachment,
+    pub(super) desk: OwnedMutexGuard<Desk>,
+}
+
+/// Sets what a connection's socket needs: answers leave at once, and a peer that has vanished
+/// without a word is noticed, so that its lease can begin.
+pub(super) fn prepare(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    let set = stream
+        .set_nodelay(true)
+        .and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a socket option could not be set");
+    }
+}
+
+/// Takes a hello, and gives it a session.
+pub(super) async fn open(
+    reader: &mut FrameReader<OwnedReadHalf>,
+    writer: &mut FrameWriter<OwnedWriteHalf>,
+    hub: &Arc<Hub>,
+) -> Result<Opened, Refused> {
+    let mut stopping = hub.stopping.clone();
+    let greeting = timeout(HELLO_MAX, handshake::receive_hello(reader));
+    let hello = tokio::select! {
+        greeting = greeting => match greeting {
+            Ok(Ok(hello)) => Ok(hello),
+            Ok(Err(error)) => Err(no_hello(&error)),
+            Err(_elapsed) => Err(Some(WireError {
+                code: ErrorCode::BadRequest,
+                text: format!("no hello within {} s", HELLO_MAX.as_secs()),
+            })),
+        },
+        _ = stopping.wait_for(|stopping| *stopping) => Err(Some(WireError {
+            code: ErrorCode::ShuttingDown,
+            text: "the server is stopping".to_owned(),
+        })),
+    };
+    let opened = match hello {
+        Ok(hello) => take(&hello, hub)
+            .await
+            .map(|opened| (opened, hello))
+            .map_err(Some),
+        Err(refusal) => Err(refusal),
+    };
+    match opened {
+        Ok((opened, hello)) => {
+            welcome(writer, hub, &opened, &hello).await?;
+            Ok(opened)
+        }
+        Err(None) => Err(Refused("the peer left without a hello".to_owned())),
+        Err(Some(refusal)) => {
+            if let Ok(Ok(())) = timeout(HELLO_MAX, handshake::send_refusal(writer, &refusal)).await
+            {
+                drop(timeout(HELLO_MAX, writer.shutdown()).await);
+            }
+            Err(Refused(refusal.text))
+        }
+    }
+}
+
+/// What to answer to what is no hello; nothing to a peer that is gone.
+fn no_hello(error: &HandshakeError) -> Option<WireError> {
+    let code = match error {
+        HandshakeError::Closed | HandshakeError::Connection(_) => return None,
+        HandshakeError::Version { .. } => ErrorCode::WrongVersion,
+        _ => ErrorCode::BadRequest,
+    };
+    Some(WireError {
+        code,
+        text: format!("this is rhash-server {VERSION}: {error}"),
+    })
+}
+
+async fn take(hello: &Hello, hub: &Arc<Hub>) -> Result<Opened, WireError> {
+    if hello.client.len() > CLIENT_NAME_BYTES_MAX {
+        return Err(WireError {
+            code: ErrorCode::BadRequest,
+            text: format!(
+                "a client's name of {} bytes, the limit is {CLIENT_NAME_BYTES_MAX}",
+                hello.client.len()
+            ),
+        });
+    }
+    let attachment = match &hello.session {
+        None => hub.sessions.begin()?,
+        Some(ticket) => hub.sessions.resume(ticket)?,
+    };
+    let desk = attachment.session().desk().lock_owned();
+    let desk = timeout(DESK_WAIT_MAX, desk)
+        .await
+        .map_err(|_elapsed| WireError {
+            code: ErrorCode::Busy,
+            text: "the session's last connection still works on a request; try again".to_owned(),
+        })?;
+    Ok(Opened { attachment, desk })
+}
+
+async fn welcome(
+    writer: &mut FrameWriter<OwnedWriteHalf>,
+    hub: &Arc<Hub>,
+    opened: &Opened,
+    hello: &Hello,
+) -> Result<(), Refused> {
+    let session = opened.attachment.session();
+    let welcome = Welcome {
+        server: format!("rhash-server {VERSION}"),
+        ticket: session.ticket(),
+        resumed: hello.session.is_some(),
+        lease_ms: u64::try_from(hub.sessions.lease().as_millis()).unwrap_or(u64::MAX),
+        limits: hub.limits(),
+        memory_only: hub.memory_only,
+    };
+    tracing::debug!(session = session.id(), client = ?hello.client, resumed = welcome.resumed, "hello");
+    match timeout(HELLO_MAX, handshake::send_welcome(writer, &welcome)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(Refused(error.to_string())),
+        Err(_elapsed) => return Err(Refused("the peer takes no welcome".to_owned())),
+    }
+    // What was pending for the last connection may have been sent to it or not.
+    drop(session.notices().take());
+    for &table in opened.desk.tables.keys() {
+        hub.holders.tell_again(table, session.id());
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! A connection's way out: one task writes answers, chunks and notices in the order in which they
+//! were given to it, as many in one write as are there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rhash_protocol::{
+    Notice, codec,
+    connection::{ConnectionError, FrameWriter},
+    frame::{Follow, FrameHead, FrameKind},
+};
+use tokio::{
+    io::AsyncWrite,
+    sync::{mpsc, mpsc::error::TryRecvError},
+};
+
+use super::window::Room;
+use crate::session::Notices;
+
+/// The most frames and messages that wait to be written; their bytes are bounded by the window.
+pub(crate) const OUTGOING_MAX: usize = 1024;
+
+/// What is to be written.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// A frame's head; a message that `Last` follows may be of any length and is split.
+    pub(crate) head: FrameHead,
+    /// Its body.
+    pub(crate) body: Bytes,
+    /// The room that it takes until it is written.
+    pub(crate) room: Room,
+}
+
+impl Outgoing {
+    /// A whole answer.
+    pub(crate) fn answer(request_id: u64, body: Bytes, room: Room) -> Self {
+        Self {
+            head: FrameHead::whole(FrameKind::Response, request_id),
+            body,
+            room,
+        }
+    }
+}
+
+/// Writes what comes until nothing can come any more.
+pub(crate) async fn write_out<W>(
+    writer: &mut FrameWriter<W>,
+    mut queue: mpsc::Receiver<Outgoing>,
+    notices: Arc<Notices>,
+) -> Result<(), ConnectionError>
+where
+    W: AsyncWrite + Unpin,
+{
+    loop {
+        match queue.try_recv() {
+            Ok(outgoing) => write(writer, outgoing).await?,
+            Err(TryRecvError::Disconnected) => return writer.flush().await,
+            Err(TryRecvError::Empty) => {
+                writer.flush().await?;
+                tokio::select! {
+                    outgoing = queue.recv() => match outgoing {
+                        Some(outgoing) => write(writer, outgoing).await?,
+                        None => return writer.flush().await,
+                    },
+                    () = notices.wait() => {}
+                }
+            }
+        }
+        if notices.any() {
+            let taken = notices.take();
+            // IMPORTANT: a notice may contradict an answer that was given to this task before it,
+            // and then is the newer of the two: what is in the queue now goes first.
+            for _ in 0..queue.len() {
+                let Ok(outgoing) = queue.try_recv() else {
+                    break;
+                };
+                write(writer, outgoing).await?;
+            }
+            for notice in taken {
+                write_notice(writer, &notice).await?;
+            }
+        }
+    }
+}
+
+/// Writes one notice.
+pub(crate) async fn write_notice<W>(
+    writer: &mut FrameWriter<W>,
+    notice: &Notice,
+) -> Result<(), ConnectionError>
+where
+    W: AsyncWrite + Unpin,
+{
+    let mut body = Vec::new();
+    match codec::encode(notice, &mut body) {
+        Ok(()) => {
+            writer
+                .write_frame(FrameHead::whole(FrameKind::Notice, 0), &body)
+                .await
+        }
+        Err(error) => {
+            tracing::error!(%error, "a notice cannot be encoded");
+            Ok(())
+        }
+    }
+}
+
+async fn write<W>(writer: &mut FrameWriter<W>, outgoing: Outgoing) -> Result<(), ConnectionError>
+where
+    W: AsyncWrite + Unpin,
+{
+    let Outgoing { head, body, room } = outgoing;
+    match head.follow {
+        Follow::More => writer.write_frame(head, &body).await?,
+        Follow::Last => {
+            writer
+                .write_message(head.kind, head.request_id, &body)
+                .await?
+        }
+    }
+    drop(room);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rhash_protocol::connection::FrameReader;
+
+    use super::*;
+    use crate::session::Holders;
+
+    async fn kinds(written: &[u8]) -> Vec<(FrameKind, u64)> {
+        let mut reader = FrameReader::new(written);
+        let mut kinds = Vec::new();
+        while let Some(frame) = reader.next().await.unwrap() {
+            kinds.push((frame.head.kind, frame.head.request_id));
+        }
+        kinds
+    }
+
+    #[tokio::test]
+    async fn answers_leave_in_order_and_the_end_of_the_queue_ends_the_task() {
+        let (sender, queue) = mpsc::channel(8);
+        for request_id in 1..=3 {
+            let answer = Outgoing::answer(request_id, Bytes::from_static(b"x"), None);
+            sender.send(answer).await.unwrap();
+        }
+        drop(sender);
+        let mut written = Vec::new();
+        let mut writer = FrameWriter::new(&mut written);
+        write_out(&mut writer, queue, Arc::default()).await.unwrap();
+        let response = FrameKind::Response;
+        assert_eq!(
+            kinds(&written).await,
+            [(response, 1), (response, 2), (response, 3)]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_notice_follows_the_answers_that_were_there_before_it() {
+        let (sender, queue) = mpsc::channel(8);
+        let notices: Arc<Notices> = Arc::default();
+        let holders = Holders::default();
+        holders.open(7, 1, &notices);
+        for request_id in 1..=3 {
+            let answer = Outgoing::answer(request_id, Bytes::from_static(b"x"), None);
+            sender.send(answer).await.unwrap();
+        }
+        holders.told(7, 1, true);
+        holders.open(7, 2, &Arc::default());
+        drop(sender);
+        let mut written = Vec::new();
+        let mut writer = FrameWriter::new(&mut written);
+        write_out(&mut writer, queue, notices).await.unwrap();
+        assert_eq!(kinds(&written).await.pop(), Some((FrameKind::Notice, 0)));
+    }
+}

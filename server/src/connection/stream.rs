@@ -1,0 +1,79 @@
+//! A value of any length on its way out, chunk by chunk, between other answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rhash_protocol::{
+    Response,
+    frame::{Follow, FrameHead, FrameKind},
+    limits::FRAME_BYTES_MAX,
+};
+use tokio::sync::mpsc;
+
+use super::{Outgoing, Window};
+use crate::{
+    dispatch::encode,
+    table::{TableError, ValueStream},
+};
+
+/// Where a stream's frames go.
+#[derive(Debug)]
+pub(crate) struct StreamOut {
+    pub(crate) request_id: u64,
+    pub(crate) outbox: mpsc::Sender<Outgoing>,
+    pub(crate) window: Arc<Window>,
+}
+
+/// The writer is gone, and with it the connection.
+struct WriterGone;
+
+impl StreamOut {
+    /// Sends what was found, as fast as the client takes it.
+    pub(crate) async fn send(self, found: Result<Option<ValueStream>, TableError>) {
+        let sent = match found {
+            Ok(Some(parts)) => self.send_parts(parts).await,
+            Ok(None) => self.send_last(&Response::Stream { present: false }).await,
+            Err(error) => self.send_last(&Response::Error(error)).await,
+        };
+        if let Err(WriterGone) = sent {
+            tracing::debug!(request = self.request_id, "a stream was given up");
+        }
+    }
+
+    async fn send_parts(&self, mut parts: ValueStream) -> Result<(), WriterGone> {
+        let head = encode(&Response::Stream { present: true });
+        self.frame(FrameKind::Response, Follow::More, head).await?;
+        while let Some(part) = parts.recv().await {
+            match part {
+                Ok(part) => {
+                    let mut part = Bytes::from(part);
+                    while !part.is_empty() {
+                        let chunk = part.split_to(part.len().min(FRAME_BYTES_MAX));
+                        self.frame(FrameKind::Chunk, Follow::More, chunk).await?;
+                    }
+                }
+                Err(error) => {
+                    return self.send_last(&Response::Error(error)).await;
+                }
+            }
+        }
+        self.frame(FrameKind::Chunk, Follow::Last, Bytes::new())
+            .await
+    }
+
+    async fn send_last(&self, response: &Response<'_>) -> Result<(), WriterGone> {
+        self.frame(FrameKind::Response, Follow::Last, encode(response))
+            .await
+    }
+
+    async fn frame(&self, kind: FrameKind, follow: Follow, body: Bytes) -> Result<(), WriterGone> {
+        let room = self.window.reserve(body.len()).await;
+        let head = FrameHead {
+            kind,
+            follow,
+            request_id: self.request_id,
+        };
+        let sent = self.outbox.send(Outgoing { head, body, room }).await;
+        sent.map_err(|_writer_is_gone| WriterGone)
+    }
+}

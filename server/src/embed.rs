@@ -1,0 +1,124 @@
+//! A whole server inside any process that has a tokio runtime.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    config::Config,
+    hub::{Hub, HubParts},
+    listener,
+    store::{Store, StoreError},
+};
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+/// A server that runs.
+///
+/// Dropping it stops the server without writing its named tables down: call [`stop`](Self::stop).
+#[derive(Debug)]
+pub struct Handle {
+    local_addr: SocketAddr,
+    stopping: watch::Sender<bool>,
+    listener: JoinHandle<()>,
+    reaper: JoinHandle<()>,
+    store: Arc<Store>,
+}
+
+/// Why a server could not start, or not stop cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be listened at.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As given.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The tables cannot be opened, or not be written down.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A part of the server failed for a reason of its own.
+    #[error("a part of the server failed")]
+    Part(#[source] tokio::task::JoinError),
+}
+
+impl Server {
+    /// Starts a server on this runtime; it takes connections when this returns.
+    ///
+    /// # Errors
+    /// [`ServerError`] if the address or the data directory cannot be used.
+    pub async fn start(config: Config) -> Result<Handle, ServerError> {
+        let Config {
+            listen,
+            lease,
+            store: store_config,
+        } = config;
+        let (listener, local_addr) =
+            listener::bind(&listen)
+                .await
+                .map_err(|source| ServerError::Listen {
+                    address: listen,
+                    source,
+                })?;
+        let mem_limit_bytes = store_config.mem_limit_bytes;
+        let value_bytes_max = store_config.value_bytes_max;
+        let memory_only = store_config.data_dir.is_none();
+        // Opening reads and may write files.
+        let store = tokio::task::spawn_blocking(move || Store::open(store_config))
+            .await
+            .map_err(ServerError::Part)??;
+        let (stopping, stopped) = watch::channel(false);
+        let hub = Hub::new(HubParts {
+            store: Arc::clone(&store),
+            lease,
+            mem_limit_bytes,
+            value_bytes_max,
+            memory_only,
+            stopping: stopped,
+        });
+        tracing::info!(%local_addr, mem_limit_bytes, value_bytes_max, memory_only, "serving");
+        Ok(Handle {
+            local_addr,
+            stopping,
+            reaper: tokio::spawn(Arc::clone(&hub).reap()),
+            listener: tokio::spawn(listener::listen(listener, hub)),
+            store,
+        })
+    }
+}
+
+impl Handle {
+    /// Where the server listens; the port that was picked, if that was left to the system.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops the server: requests under way are finished, connections closed, named tables
+    /// written down, temporary ones dropped.
+    ///
+    /// # Errors
+    /// [`ServerError`] if the tables could not be written down.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        let Self {
+            stopping,
+            listener,
+            reaper,
+            store,
+            ..
+        } = self;
+        stopping.send_replace(true);
+        let listened = listener.await;
+        let reaped = reaper.await;
+        // IMPORTANT: tables are written down whatever became of the connections.
+        tokio::task::spawn_blocking(move || store.stop())
+            .await
+            .map_err(ServerError::Part)??;
+        tracing::info!("stopped");
+        listened.and(reaped).map_err(ServerError::Part)
+    }
+}

@@ -1,0 +1,208 @@
+//! What all connections of a server share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use rhash_protocol::{
+    ErrorCode, Stats, TableInfo, WireError,
+    handshake::Limits,
+    limits::{BATCH_BYTES_TARGET, FRAME_BYTES_MAX, KEY_BYTES_MAX, request_bytes_max},
+};
+use tokio::sync::watch;
+
+use crate::{
+    connection::AssemblyPool,
+    session::{Holders, Session, Sessions, UNSETTLED_MAX},
+    store::Store,
+};
+
+/// The version that the server tells.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) store: Arc<Store>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) holders: Holders,
+    pub(crate) assembly: Arc<AssemblyPool>,
+    pub(crate) mem_limit_bytes: u64,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) memory_only: bool,
+    /// Becomes true when the server stops: what is under way is finished, nothing else is taken.
+    pub(crate) stopping: watch::Receiver<bool>,
+    started: Instant,
+    connections: AtomicU64,
+    operations: AtomicU64,
+}
+
+/// What a hub is made of.
+#[derive(Debug)]
+pub(crate) struct HubParts {
+    pub(crate) store: Arc<Store>,
+    pub(crate) lease: Duration,
+    pub(crate) mem_limit_bytes: u64,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) memory_only: bool,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl Hub {
+    /// The hub of a server that starts now.
+    pub(crate) fn new(parts: HubParts) -> Arc<Self> {
+        Arc::new(Self {
+            store: parts.store,
+            sessions: Arc::new(Sessions::new(parts.lease)),
+            holders: Holders::default(),
+            assembly: Arc::new(AssemblyPool::new(parts.mem_limit_bytes)),
+            mem_limit_bytes: parts.mem_limit_bytes,
+            value_bytes_max: parts.value_bytes_max,
+            memory_only: parts.memory_only,
+            stopping: parts.stopping,
+            started: Instant::now(),
+            connections: AtomicU64::new(0),
+            operations: AtomicU64::new(0),
+        })
+    }
+
+    /// What clients are told at their welcome.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            key_bytes: KEY_BYTES_MAX as u64,
+            value_bytes: self.value_bytes_max as u64,
+            frame_bytes: FRAME_BYTES_MAX as u64,
+            batch_bytes: BATCH_BYTES_TARGET as u64,
+            unsettled: UNSETTLED_MAX as u64,
+        }
+    }
+
+    /// The longest request that is taken.
+    pub(crate) fn request_bytes_max(&self) -> usize {
+        request_bytes_max(self.value_bytes_max)
+    }
+
+    /// Counts a connection for as long as what it gives lives.
+    pub(crate) fn count_connection(self: &Arc<Self>) -> ConnectionCount {
+        self.connections.fetch_add(1, Relaxed);
+        ConnectionCount {
+            hub: Arc::clone(self),
+        }
+    }
+
+    /// The connections open now.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    /// Counts operations that were answered.
+    pub(crate) fn count_operations(&self, count: usize) {
+        self.operations.fetch_add(count as u64, Relaxed);
+    }
+
+    /// All figures.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.store.stats();
+        stats.version = VERSION.to_owned();
+        stats.uptime_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        stats.connections = self.connections();
+        stats.sessions = self.sessions.count();
+        stats.operations = self.operations.load(Relaxed);
+        self.fill_in(&mut stats.tables);
+        stats
+    }
+
+    /// All tables, for [`Stats`] and for `Tables`.
+    pub(crate) fn tables(&self) -> Vec<TableInfo> {
+        let mut tables = self.store.tables();
+        self.fill_in(&mut tables);
+        tables
+    }
+
+    /// Does what may touch the disk away from the runtime's threads.
+    ///
+    /// # Errors
+    /// What `work` errs with, or `Storage` if it panics.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, WireError> + Send + 'static,
+    ) -> Result<T, WireError> {
+        let hub = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&hub)).await;
+        done.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request failed inside the server");
+            Err(WireError {
+                code: ErrorCode::Storage,
+                text: "the server failed inside; its log says more".to_owned(),
+            })
+        })
+    }
+
+    /// Frees what sessions leave behind, as their leases run out. Ends with the server.
+    pub(crate) async fn reap(self: Arc<Self>) {
+        let mut stopping = self.stopping.clone();
+        loop {
+            let (ended, next) = self.sessions.reap(tokio::time::Instant::now());
+            for session in ended {
+                self.end_session(session).await;
+            }
+            let wait = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                () = self.sessions.session_lost() => {}
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            }
+        }
+    }
+
+    async fn end_session(self: &Arc<Self>, session: Arc<Session>) {
+        let desk = session.desk();
+        let held = std::mem::take(&mut desk.lock().await.tables);
+        let id = session.id();
+        tracing::debug!(session = id, tables = held.len(), "a lease ran out");
+        let freed = self.blocking(move |hub| {
+            for (table, held) in held {
+                hub.holders.release(table, id);
+                if held.table.name().is_none() {
+                    // A table that was closed before is no loss.
+                    drop(hub.store.close_table(table));
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = freed.await {
+            tracing::error!(
+                session = id,
+                error = error.text,
+                "a session left tables behind"
+            );
+        }
+    }
+
+    fn fill_in(&self, tables: &mut [TableInfo]) {
+        for table in tables {
+            table.sessions = self.holders.count(table.table);
+        }
+    }
+}
+
+/// One connection, counted.
+#[derive(Debug)]
+pub(crate) struct ConnectionCount {
+    hub: Arc<Hub>,
+}
+
+impl Drop for ConnectionCount {
+    fn drop(&mut self) {
+        self.hub.connections.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,86 @@
+//! Takes connections, up to a bound that follows the memory limit.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rhash_protocol::{ErrorCode, WireError, connection::FrameWriter, handshake};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    connection::{self, DRAIN_MAX},
+    hub::Hub,
+};
+
+/// What a connection may take at rest, for deciding how many there may be.
+const CONNECTION_BYTES: u64 = 128 * 1024;
+
+const CONNECTIONS_MIN: u64 = 64;
+const CONNECTIONS_MAX: u64 = 16_384;
+
+/// After a failed accept (no file descriptors, say), the listener waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection that is one too many may take to be told so.
+const REFUSAL_MAX: Duration = Duration::from_secs(1);
+
+/// Takes connections until the server stops, and then waits until they have ended.
+pub(crate) async fn listen(listener: TcpListener, hub: Arc<Hub>) {
+    let connections_max =
+        (hub.mem_limit_bytes / CONNECTION_BYTES).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
+    let mut stopping = hub.stopping.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+            Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) if connections.len() as u64 >= connections_max => {
+                tracing::warn!(connections_max, "a connection was refused: too many");
+                refuse(stream, connections_max).await;
+            }
+            Ok((stream, peer)) => accept(&mut connections, stream, peer, &hub),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    // A connection sends what it owes and then its last word, each within `DRAIN_MAX`.
+    let drained = timeout(3 * DRAIN_MAX, async {
+        while connections.join_next().await.is_some() {}
+    });
+    if drained.await.is_err() {
+        tracing::warn!(connections = connections.len(), "connections were cut off");
+        connections.shutdown().await;
+    }
+}
+
+fn accept(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, hub: &Arc<Hub>) {
+    connections.spawn(connection::serve(stream, peer, Arc::clone(hub)));
+}
+
+/// Tells a connection that it is one too many. A new socket's buffer takes so few bytes at once.
+async fn refuse(stream: TcpStream, connections_max: u64) {
+    let refusal = WireError {
+        code: ErrorCode::Busy,
+        text: format!("the server has {connections_max} connections, its limit; try again later"),
+    };
+    let mut writer = FrameWriter::new(stream);
+    drop(timeout(REFUSAL_MAX, handshake::send_refusal(&mut writer, &refusal)).await);
+}
+
+/// Listens at an address.
+///
+/// # Errors
+/// The address cannot be resolved, is in use, or is not this host's.
+pub(crate) async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let local = listener.local_addr()?;
+    Ok((listener, local))
+}

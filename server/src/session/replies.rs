@@ -1,0 +1,205 @@
+//! What was answered to requests that change something, for as long as they may be sent again.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// The most answers that a client may leave unsettled.
+pub(crate) const UNSETTLED_MAX: usize = 1024;
+
+/// Beyond this many bytes of unsettled answers nothing more is applied: the client is told to
+/// settle some first. One answer alone may be longer.
+pub(crate) const UNSETTLED_BYTES_MAX: usize = 1 << 20;
+
+/// What is to be done about a sequence number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is the next: apply it, and remember its answer.
+    Apply,
+    /// It is the next, and must not be applied: remembered answers take too much already. Its
+    /// answer is an error, remembered like any other.
+    Crowded,
+    /// It was applied before: this was the answer.
+    Repeat(Bytes),
+}
+
+/// A sequence number that a client of this protocol would not send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SequenceError {
+    /// Numbers before it are missing.
+    #[error("sequence number {given} where {expected} was expected")]
+    Gap { given: u64, expected: u64 },
+    /// The client said that it has this answer.
+    #[error("sequence number {given} again, after all up to {settled} were settled")]
+    Settled { given: u64, settled: u64 },
+    /// What was never sent cannot have been answered.
+    #[error("sequence numbers up to {given} settled, where {taken} was the last one sent")]
+    Ahead { given: u64, taken: u64 },
+    /// The client leaves too many answers unsettled.
+    #[error("more than {UNSETTLED_MAX} answers unsettled")]
+    TooMany,
+}
+
+/// The answers of one session: each number is applied once, in order, and its answer is kept
+/// until the client says that it has it.
+#[derive(Debug, Default)]
+pub(crate) struct Replies {
+    /// The last number that was answered.
+    taken: u64,
+    /// The last number whose answer the client has.
+    settled: u64,
+    /// The answers between the two, in order.
+    unsettled: VecDeque<Bytes>,
+    /// The bytes of these.
+    bytes: usize,
+}
+
+impl Replies {
+    /// Forgets the answers up to `settled`. A number that was settled before changes nothing:
+    /// a request may be sent again as it first was.
+    pub(crate) fn settle(&mut self, settled: u64) -> Result<(), SequenceError> {
+        if settled > self.taken {
+            return Err(SequenceError::Ahead {
+                given: settled,
+                taken: self.taken,
+            });
+        }
+        while self.settled < settled {
+            let reply = self.unsettled.pop_front();
+            self.bytes -= reply.map_or(0, |reply| reply.len());
+            self.settled += 1;
+        }
+        Ok(())
+    }
+
+    /// What is to be done about a number.
+    pub(crate) fn turn(&self, given: u64) -> Result<Turn, SequenceError> {
+        let expected = self.taken + 1;
+        if given > expected {
+            return Err(SequenceError::Gap { given, expected });
+        }
+        if given == expected {
+            return match () {
+                () if self.unsettled.len() >= UNSETTLED_MAX => Err(SequenceError::TooMany),
+                () if self.bytes > UNSETTLED_BYTES_MAX => Ok(Turn::Crowded),
+                () => Ok(Turn::Apply),
+            };
+        }
+        // What is unsettled begins right after what is settled, so that the number is an index.
+        given
+            .checked_sub(self.settled + 1)
+            .and_then(|index| self.unsettled.get(usize::try_from(index).ok()?))
+            .map(|reply| Turn::Repeat(reply.clone()))
+            .ok_or(SequenceError::Settled {
+                given,
+                settled: self.settled,
+            })
+    }
+
+    /// Keeps the answer to the next number, which was applied, or failed for good.
+    pub(crate) fn remember(&mut self, reply: Bytes) {
+        self.taken += 1;
+        self.bytes += reply.len();
+        self.unsettled.push_back(reply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(count: u64) -> Replies {
+        let mut replies = Replies::default();
+        for number in 1..=count {
+            assert_eq!(replies.turn(number), Ok(Turn::Apply));
+            replies.remember(Bytes::from(vec![number as u8]));
+        }
+        replies
+    }
+
+    fn repeat(number: u8) -> Result<Turn, SequenceError> {
+        Ok(Turn::Repeat(Bytes::from(vec![number])))
+    }
+
+    #[test]
+    fn each_number_is_applied_once_and_its_answer_repeated() {
+        let replies = after(3);
+        for number in 1..=3 {
+            assert_eq!(replies.turn(u64::from(number)), repeat(number));
+        }
+        assert_eq!(replies.turn(4), Ok(Turn::Apply));
+    }
+
+    #[test]
+    fn a_gap_is_an_error_and_takes_nothing() {
+        let replies = after(2);
+        assert_eq!(
+            replies.turn(4),
+            Err(SequenceError::Gap {
+                given: 4,
+                expected: 3
+            })
+        );
+        assert_eq!(replies.turn(3), Ok(Turn::Apply));
+    }
+
+    #[test]
+    fn what_is_settled_is_forgotten_and_never_applied_again() {
+        let mut replies = after(5);
+        replies.settle(3).unwrap();
+        assert_eq!(
+            replies.turn(3),
+            Err(SequenceError::Settled {
+                given: 3,
+                settled: 3
+            })
+        );
+        assert_eq!(
+            replies.turn(0),
+            Err(SequenceError::Settled {
+                given: 0,
+                settled: 3
+            })
+        );
+        assert_eq!(replies.turn(4), repeat(4));
+        replies.settle(2).unwrap();
+        assert_eq!(
+            replies.turn(4),
+            repeat(4),
+            "settling less than before changes nothing"
+        );
+        assert_eq!(
+            replies.settle(6),
+            Err(SequenceError::Ahead { given: 6, taken: 5 })
+        );
+        replies.settle(5).unwrap();
+        assert_eq!((replies.bytes, replies.unsettled.len()), (0, 0));
+        assert_eq!(replies.turn(6), Ok(Turn::Apply));
+    }
+
+    #[test]
+    fn answers_are_bounded_by_number() {
+        let mut replies = Replies::default();
+        for _ in 0..UNSETTLED_MAX {
+            replies.remember(Bytes::new());
+        }
+        let next = UNSETTLED_MAX as u64 + 1;
+        assert_eq!(replies.turn(next), Err(SequenceError::TooMany));
+        replies.settle(1).unwrap();
+        assert_eq!(replies.turn(next), Ok(Turn::Apply));
+    }
+
+    #[test]
+    fn answers_are_bounded_by_bytes_without_a_gap() {
+        let mut replies = Replies::default();
+        replies.remember(Bytes::from(vec![0; UNSETTLED_BYTES_MAX + 1]));
+        assert_eq!(replies.turn(2), Ok(Turn::Crowded));
+        replies.remember(Bytes::from_static(b"busy"));
+        assert_eq!(
+            replies.turn(2),
+            Ok(Turn::Repeat(Bytes::from_static(b"busy")))
+        );
+        replies.settle(1).unwrap();
+        assert_eq!(replies.turn(3), Ok(Turn::Apply));
+    }
+}

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The longest piece of text that is held at once.
-pub(crate) const PIECE_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// What a file turned out to be.
 #[derive(Debug)]

@@ -22,17 +22,33 @@ pub(crate) enum Found {
 }
 
 /// Walks through each path in turn, in the order of the names, so that two runs over the same
-/// files give their documents the same numbers.
-pub(crate) fn walk(paths: &[PathBuf]) -> impl Iterator<Item = Found> + use<> {
-    paths.to_vec().into_iter().flat_map(|path| {
+/// files give their documents the same numbers. The directory `left_out`, where a server writes
+/// while files are read, is not entered unless it was given by name.
+pub(crate) fn walk(
+    paths: &[PathBuf],
+    left_out: Option<&Path>,
+) -> impl Iterator<Item = Found> + use<> {
+    let left_out = left_out.and_then(|directory| directory.canonicalize().ok());
+    paths.to_vec().into_iter().flat_map(move |path| {
+        let left_out = left_out.clone();
         let walk = WalkBuilder::new(&path)
             .standard_filters(false)
             .hidden(true)
             .follow_links(false)
             .sort_by_file_name(Ord::cmp)
+            .filter_entry(move |entry| !is_left_out(entry, left_out.as_deref()))
             .build();
         walk.filter_map(move |entry| found(entry, &path))
     })
+}
+
+fn is_left_out(entry: &ignore::DirEntry, left_out: Option<&Path>) -> bool {
+    // Names are compared first, since only they cost nothing.
+    let same_name = left_out.is_some_and(|path| path.file_name() == Some(entry.file_name()));
+    same_name
+        && entry.depth() > 0
+        && entry.file_type().is_some_and(|kind| kind.is_dir())
+        && entry.path().canonicalize().ok().as_deref() == left_out
 }
 
 fn found(entry: Result<ignore::DirEntry, ignore::Error>, root: &Path) -> Option<Found> {
@@ -116,7 +132,7 @@ mod tests {
         fs::write(at(".ignore"), "a.txt")?;
         std::os::unix::fs::symlink(at("a.txt"), at("link"))?;
         assert_eq!(
-            names(walk(&[root.path().to_path_buf()]), root.path()),
+            names(walk(&[root.path().to_path_buf()], None), root.path()),
             ["a.txt", "b.txt", "deep/c.txt"]
         );
         Ok(())
@@ -135,7 +151,7 @@ mod tests {
         std::os::unix::fs::symlink(at("target"), at("dir_link"))?;
         let given = [".hidden_dir", ".hidden", "file_link", "dir_link"].map(at);
         assert_eq!(
-            names(walk(&given), root.path()),
+            names(walk(&given, None), root.path()),
             [".hidden_dir/a", ".hidden", "file_link", "dir_link/b"]
         );
         Ok(())
@@ -145,12 +161,28 @@ mod tests {
     fn a_missing_path_is_unreadable() -> io::Result<()> {
         let root = tempfile::tempdir()?;
         let missing = root.path().join("missing");
-        let found: Vec<_> = walk(&[missing.clone()]).collect();
+        let found: Vec<_> = walk(&[missing.clone()], None).collect();
         assert!(
             matches!(&found[..], [Found::Unreadable { path, reason }]
                 if *path == missing && reason.starts_with("No such file")),
             "{found:?}"
         );
+        Ok(())
+    }
+
+    #[test]
+    fn the_directory_of_the_data_is_left_out_unless_given_by_name() -> io::Result<()> {
+        let root = tempfile::tempdir()?;
+        let at = |name: &str| root.path().join(name);
+        for name in ["data", "deep/data"] {
+            fs::create_dir_all(at(name))?;
+            fs::write(at(name).join("file"), "text")?;
+        }
+        let data = at("deep/../data");
+        let found = walk(&[root.path().to_path_buf()], Some(&data));
+        assert_eq!(names(found, root.path()), ["deep/data/file"]);
+        let found = walk(&[at("data")], Some(&data));
+        assert_eq!(names(found, root.path()), ["data/file"]);
         Ok(())
     }
 }

@@ -1,0 +1,303 @@
+//! The command line: what can be asked, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use rhash_server::size::ByteSize;
+
+const EXAMPLES: &str = "\
+Examples:
+  rhash index ~/docs ~/src                  build an index with a server inside the command
+  rhash search memory limit                 the ten best documents, with a line of each
+  rhash term governor --json                how many documents hold a word, and how often
+
+  rhash-server --mem-limit 32M --data ./data &
+  rhash --server localhost:10080 index /usr/share/doc --name manuals
+  rhash --server localhost:10080 search 'shared library' --name manuals --limit 3
+
+  rhash put people ada '{\"born\": 1815}'     a table of values, made where there is none
+  rhash get people ada
+  rhash scan people | jq .value.born
+  rhash stats
+
+Without --server, the tables live in the directory that --data names, and a server runs for as
+long as the command does. It is stopped cleanly at the end, so that the next command finds them.
+
+Exit codes: 0 done; 1 failed, or nothing found; 2 the command line made no sense.";
+
+/// Tables larger than memory, and an inverted index in them.
+#[derive(Debug, Parser)]
+#[command(name = "rhash", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the tables are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where the tables are")]
+pub(crate) struct Place {
+    /// Use the server at this address; without this, a server runs inside the command.
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub(crate) server: Option<String>,
+    /// What the server inside the command may use of memory, such as 512M or 8GiB.
+    /// Default: half of what this host or its control group has.
+    #[arg(long, global = true, value_name = "SIZE", conflicts_with = "server")]
+    pub(crate) mem_limit: Option<ByteSize>,
+    /// The data directory of the server inside the command. Default: ./data
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "server")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// What is asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an inverted index of the text files under some paths
+    Index(Index),
+    /// Find the documents that match any of the words best
+    Search(Search),
+    /// Tell how many documents hold a word, and how often
+    Term(Term),
+    /// Print the value of a key
+    Get(Get),
+    /// Set the value of a key
+    Put(Put),
+    /// Remove a key; one that is not there is no error
+    Del(Del),
+    /// Print the entries of a table, one JSON object a line
+    Scan(Scan),
+    /// Count the entries of a table, exactly
+    Len(Len),
+    /// Free a table in memory and on disk, for everybody
+    Close(Close),
+    /// List the tables
+    Tables(Figures),
+    /// Show the server's figures
+    Stats(Figures),
+    /// Measure round trips to the server
+    Ping(Ping),
+}
+
+/// The name of an index.
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// The name of the index.
+    #[arg(long, default_value = "index", value_name = "NAME", value_parser = index_name)]
+    pub(crate) name: String,
+}
+
+/// Arguments of `index`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A document is a file of UTF-8 text without NUL bytes; other files are counted as skipped, and those
+that cannot be read are named at the end. Hidden files are left out and links are not followed,
+except where a PATH itself is one; ignore files such as .gitignore are not obeyed.
+
+A term is a run of letters, digits and underscores, lower-cased, of 2 to 64 characters.
+
+The index NAME is the tables NAME (term to postings), NAME.documents, NAME.lengths and NAME.about.
+--add makes new documents of all files it finds, also of those that the index already has: a file
+that is indexed twice is found twice. Use --replace to index files anew that have changed.
+
+Examples:
+  rhash index ~/src
+  rhash index --name rust --mem-limit 64M ~/.rustup/toolchains
+  rhash index --add notes.txt
+  rhash index --replace --json ~/src > summary.json")]
+pub(crate) struct Index {
+    /// Files and directories to index.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) name: Name,
+    /// Build the index anew where it exists.
+    #[arg(long, conflicts_with = "add")]
+    pub(crate) replace: bool,
+    /// Add documents to the index where it exists.
+    #[arg(long)]
+    pub(crate) add: bool,
+    /// Print the summary as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `search`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Documents that hold any of the words are ranked by BM25 (k1 1.2, b 0.75). The line shown is the
+first one in the file, as it is now, that holds the most of the words.
+
+Examples:
+  rhash search memory limit
+  rhash search --limit 3 --name rust 'Vec::with_capacity'
+  rhash search --json governor | jq -r '.[].path'")]
+pub(crate) struct Search {
+    /// Words to look for; each is cut into terms as documents are.
+    #[arg(required = true, value_name = "WORDS")]
+    pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) name: Name,
+    /// The most documents to show.
+    #[arg(long, default_value_t = 10, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    /// Print a JSON list of objects with path, score, line_number and line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `term`.
+#[derive(Debug, Args)]
+pub(crate) struct Term {
+    /// The word; of several, each has a line of its own.
+    #[arg(required = true, value_name = "WORD")]
+    pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) name: Name,
+    /// Print a JSON object with term, documents and occurrences.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const KEYS_AND_VALUES: &str = "\
+Tables of the codecs `value` and `bytes` can be read and written here. In a table of values, an
+argument that parses as JSON is that, and any other is a string: 17 is a number, '\"17\"' a string.
+In a table of bytes, an argument is its own bytes. Bytes that are not text are written as
+{\"$hex\": \"00ff\"}, in arguments as in answers.";
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+#[command(after_help = KEYS_AND_VALUES)]
+pub(crate) struct Get {
+    /// The name of the table.
+    pub(crate) table: String,
+    /// The key.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) key: String,
+}
+
+/// Arguments of `put`.
+#[derive(Debug, Args)]
+#[command(after_help = KEYS_AND_VALUES)]
+pub(crate) struct Put {
+    /// The name of the table; where there is none, a table of values is made.
+    pub(crate) table: String,
+    /// The key.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) key: String,
+    /// The value: for a table of lists a JSON list, for one of counters a whole number.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: String,
+}
+
+/// Arguments of `del`.
+#[derive(Debug, Args)]
+#[command(after_help = KEYS_AND_VALUES)]
+pub(crate) struct Del {
+    /// The name of the table.
+    pub(crate) table: String,
+    /// The key.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) key: String,
+}
+
+/// Arguments of `scan`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each entry that lives throughout the scan is printed exactly once, in no order that means anything.
+
+Examples:
+  rhash scan people
+  rhash scan people --keys --limit 100 | jq -r .key")]
+pub(crate) struct Scan {
+    /// The name of the table.
+    pub(crate) table: String,
+    /// The most entries to print.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) limit: Option<u64>,
+    /// Print the keys only; values are not even read.
+    #[arg(long)]
+    pub(crate) keys: bool,
+}
+
+/// Arguments of `len`.
+#[derive(Debug, Args)]
+pub(crate) struct Len {
+    /// The name of the table.
+    pub(crate) table: String,
+}
+
+/// Arguments of `close`.
+#[derive(Debug, Args)]
+pub(crate) struct Close {
+    /// The name of the table.
+    pub(crate) table: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Arguments of `tables` and `stats`.
+#[derive(Debug, Args)]
+pub(crate) struct Figures {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `ping`.
+#[derive(Debug, Args)]
+pub(crate) struct Ping {
+    /// How many round trips to measure.
+    #[arg(long, default_value_t = 5, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
+}
+
+/// The longest name of an index, which leaves room for the ends of its tables' names.
+const INDEX_NAME_BYTES_MAX: usize = 240;
+
+fn index_name(name: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err("an index needs a name".into());
+    }
+    if name.len() > INDEX_NAME_BYTES_MAX {
+        return Err(format!(
+            "a name has at most {INDEX_NAME_BYTES_MAX} bytes, not {}",
+            name.len()
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_may_begin_with_a_hyphen() {
+        let cli = Cli::try_parse_from(["rhash", "put", "t", "k", "-1"]).unwrap();
+        assert!(matches!(cli.command, Command::Put(put) if put.value == "-1"));
+    }
+
+    #[test]
+    fn a_server_elsewhere_takes_no_data_directory() {
+        for (flag, value) in [("--data", "x"), ("--mem-limit", "1G")] {
+            let cli = Cli::try_parse_from(["rhash", "stats", "--server", "a:1", flag, value]);
+            assert_eq!(
+                cli.unwrap_err().kind(),
+                clap::error::ErrorKind::ArgumentConflict
+            );
+        }
+    }
+}

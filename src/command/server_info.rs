@@ -1,0 +1,171 @@
+//! `rhash tables`, `rhash stats` and `rhash ping`: what the server says of itself.
+
+use std::time::Duration;
+
+use rhash_client::{Stats, TableInfo, blocking::Client};
+
+use crate::{
+    cli,
+    failure::Outcome,
+    output::{Align, Output, count, size},
+};
+
+/// Lists the tables.
+///
+/// # Errors
+/// Those of the client.
+pub(crate) fn tables(client: &Client, args: &cli::Figures, out: &mut Output) -> Outcome {
+    let tables = client.tables()?;
+    if args.json {
+        return Ok(out.json(&tables)?);
+    }
+    list(&tables, out)
+}
+
+fn list(tables: &[TableInfo], out: &mut Output) -> Outcome {
+    if tables.is_empty() {
+        return Ok(out.line("no tables")?);
+    }
+    let headings = [
+        ("TABLE", Align::Left),
+        ("KIND", Align::Left),
+        ("CODEC", Align::Left),
+        ("ENTRIES", Align::Right),
+        ("IN MEMORY", Align::Right),
+        ("BYTES", Align::Right),
+        ("RUNS", Align::Right),
+        ("ON DISK", Align::Right),
+    ];
+    let row = |table: &TableInfo| {
+        [
+            table
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("(temporary {})", table.table)),
+            table.kind.name().to_owned(),
+            table.codec.clone(),
+            format!("~{}", count(table.entries_estimate)),
+            count(table.hot_entries),
+            size(table.hot_bytes),
+            count(table.cold_runs),
+            size(table.cold_bytes),
+        ]
+    };
+    Ok(out.table(headings, &tables.iter().map(row).collect::<Vec<_>>())?)
+}
+
+/// Shows the server's figures.
+///
+/// # Errors
+/// Those of the client.
+pub(crate) fn stats(client: &Client, args: &cli::Figures, out: &mut Output) -> Outcome {
+    let stats = client.stats()?;
+    if args.json {
+        return Ok(out.json(&stats)?);
+    }
+    for (name, figure) in figures(&stats) {
+        out.line(format_args!("{name:<12}{figure}"))?;
+    }
+    out.line("")?;
+    list(&stats.tables, out)
+}
+
+fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
+    let tier = if stats.memory_only {
+        ", in memory only"
+    } else {
+        ""
+    };
+    let seconds = |milliseconds: u64| milliseconds as f64 / 1e3;
+    vec![
+        (
+            "server",
+            format!(
+                "rhash {}, up {:.1} s{tier}",
+                stats.version,
+                seconds(stats.uptime_ms)
+            ),
+        ),
+        (
+            "memory",
+            format!(
+                "{} of {} ({} at most so far; {} counted)",
+                size(stats.resident_bytes),
+                size(stats.mem_limit_bytes),
+                size(stats.resident_bytes_max),
+                size(stats.tracked_bytes),
+            ),
+        ),
+        (
+            "disk",
+            format!(
+                "{}, of which {} in sled",
+                size(stats.disk_bytes),
+                size(stats.sled_bytes)
+            ),
+        ),
+        (
+            "spilled",
+            format!(
+                "{} entries, {}",
+                count(stats.spilled_entries),
+                size(stats.spilled_bytes)
+            ),
+        ),
+        (
+            "promoted",
+            format!(
+                "{} entries; {} cold reads",
+                count(stats.promoted_entries),
+                count(stats.cold_reads)
+            ),
+        ),
+        (
+            "merged",
+            format!(
+                "{} times, {}",
+                count(stats.merges),
+                size(stats.merged_bytes)
+            ),
+        ),
+        ("stalled", format!("{:.1} s", seconds(stats.stall_ms))),
+        (
+            "clients",
+            format!(
+                "{} connections, {} sessions",
+                count(stats.connections),
+                count(stats.sessions)
+            ),
+        ),
+        ("operations", count(stats.operations)),
+    ]
+}
+
+/// Measures round trips.
+///
+/// # Errors
+/// Those of the client.
+pub(crate) fn ping(client: &Client, args: &cli::Ping, out: &mut Output) -> Outcome {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let mut times = Vec::new();
+    for number in 1..=args.count {
+        let time = client.ping()?;
+        times.push(time);
+        out.line(format_args!(
+            "round trip {number}: {:.3} ms",
+            milliseconds(time)
+        ))?;
+        out.flush()?;
+    }
+    times.sort_unstable();
+    if let [least, .., most] = times[..] {
+        let median = times[times.len() / 2];
+        out.line(format_args!(
+            "least {:.3} ms, median {:.3} ms, most {:.3} ms",
+            milliseconds(least),
+            milliseconds(median),
+            milliseconds(most)
+        ))?;
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
 };
@@ -65,6 +65,8 @@ pub struct Tiny {
     pub range_bytes: u64,
     /// Leading bits of a key's hash that are kept.
     pub place_bits: u32,
+    /// Whether the governor and the merging thread run.
+    pub threads: bool,
 }
 
 impl StoreConfig {
@@ -159,6 +161,7 @@ pub struct Store {
     mem_limit_bytes: u64,
     seen: Arc<Seen>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    stopped: AtomicBool,
     /// Holds the directory's lock.
     _data_dir: Option<DataDir>,
 }
@@ -188,7 +191,8 @@ impl Store {
                 if torn_bytes > 0 {
                     tracing::warn!(torn_bytes, "cut the manifest's torn tail");
                 }
-                let mut options = ColdOptions::new(hasher.clone());
+                let mut options =
+                    ColdOptions::new(hasher.clone()).with_mem_limit(config.mem_limit_bytes);
                 options.small_run_bytes = config.small_run_bytes;
                 (Some(manifest), Some(ColdStore::open(dir.path(), options)?))
             }
@@ -219,11 +223,14 @@ impl Store {
             mem_limit_bytes: config.mem_limit_bytes,
             seen: Arc::new(Seen::default()),
             threads: Mutex::new(Vec::new()),
+            stopped: AtomicBool::new(false),
             _data_dir: data_dir,
             shared,
         };
         store.find_tables()?;
-        store.start_threads(config.tiny.is_none().then_some(config.mem_limit_bytes))?;
+        if config.tiny.is_none_or(|tiny| tiny.threads) {
+            store.start_threads(config.tiny.is_none().then_some(config.mem_limit_bytes))?;
+        }
         Ok(Arc::new(store))
     }
 
@@ -366,10 +373,10 @@ impl Store {
     pub fn stop(&self) -> Result<(), StoreError> {
         self.shared.budget.stop();
         self.shared.merge_wanted.ring();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        if threads.is_empty() {
+        if self.stopped.swap(true, Relaxed) {
             return Ok(());
         }
+        let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store had panicked");

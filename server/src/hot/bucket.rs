@@ -65,6 +65,15 @@ pub(crate) struct Entry<'a> {
     pub(crate) value: Value<'a>,
 }
 
+/// What becomes of a clean base that is appended to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CleanBase {
+    /// A long one is let go: only what is appended must then be spilled.
+    MayGo,
+    /// It stays, for operations to come that must know the whole value.
+    Stays,
+}
+
 /// Entries of one interval of places.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
@@ -177,6 +186,7 @@ impl Bucket {
         version: u32,
         key: &[u8],
         bytes: &[u8],
+        clean_base: CleanBase,
     ) -> Result<(), ArenaFull> {
         let fresh = Header {
             place,
@@ -204,7 +214,7 @@ impl Bucket {
                 key,
                 bytes,
             ),
-            State::Base if old.clean && self.value_len(at) > CLEAN_LIST_KEPT_BYTES_MAX => self.set(
+            State::Base if old.clean && self.lets_go(at, clean_base) => self.set(
                 Header {
                     used: old.used,
                     ..fresh
@@ -321,8 +331,8 @@ impl Bucket {
         self.index.find(index_hash(place), same).copied()
     }
 
-    fn value_len(&self, at: EntryRef) -> usize {
-        self.entry(at).value.len()
+    fn lets_go(&self, at: EntryRef, clean_base: CleanBase) -> bool {
+        clean_base == CleanBase::MayGo && self.entry(at).value.len() > CLEAN_LIST_KEPT_BYTES_MAX
     }
 
     /// Adds to an entry's value, and moves the entry where it outgrew its place.

@@ -12,7 +12,7 @@ mod frozen;
 mod large;
 
 pub(crate) use arena::{ArenaFull, Header, State};
-pub(crate) use bucket::{Entry, Value, counter_value};
+pub(crate) use bucket::{CleanBase, Entry, Value, counter_value};
 pub(crate) use frozen::{Frozen, FrozenSource};
 
 use bucket::Bucket;
@@ -100,9 +100,17 @@ impl HotMap {
     }
 
     /// Adds `bytes` to the end of the list at `key`.
-    pub(crate) fn append(&mut self, place: u64, key: &[u8], bytes: &[u8]) -> Result<(), ArenaFull> {
+    pub(crate) fn append(
+        &mut self,
+        place: u64,
+        key: &[u8],
+        bytes: &[u8],
+        clean_base: CleanBase,
+    ) -> Result<(), ArenaFull> {
         let version = self.next_version();
-        self.change(place, |bucket| bucket.append(place, version, key, bytes))
+        self.change(place, |bucket| {
+            bucket.append(place, version, key, bytes, clean_base)
+        })
     }
 
     /// Adds `delta` to the counter at `key`.

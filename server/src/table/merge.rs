@@ -28,6 +28,8 @@ const CLASS_FACTOR: u64 = 6;
 const CLASS_BYTES_MIN: u64 = 32 * 1024;
 /// A range is merged whole when this part of it is hidden by newer records.
 const GARBAGE_SHARE: u64 = 3;
+/// A table has at most this many ranges.
+const RANGES_MAX: usize = 4096;
 /// What a merge reads ahead in all runs together, at most.
 const READ_AHEAD_BYTES: usize = 1024 * 1024;
 const READ_AHEAD_BYTES_MIN: usize = 16 * 1024;
@@ -66,9 +68,13 @@ impl Table {
     /// Does one merge, if one is due. One thread at a time calls this.
     pub(crate) fn merge_one(&self) -> Result<MergeDone, TableError> {
         self.split_ranges()?;
-        let Some(task) = self.next_task().map_err(|error| cold_error(&error))? else {
+        let Some(task) = self.next_task() else {
             return Ok(MergeDone::Nothing);
         };
+        self.do_task(&task)
+    }
+
+    fn do_task(&self, task: &Task) -> Result<MergeDone, TableError> {
         let Some(range) = task.cold.get(task.range) else {
             return Ok(MergeDone::Nothing);
         };
@@ -95,7 +101,7 @@ impl Table {
         match merged {
             Err(ColdError::Cancelled) => Ok(MergeDone::Nothing),
             Err(error) => Err(cold_error(&error)),
-            Ok(merged) => self.take_merged(&task, inputs, merged),
+            Ok(merged) => self.take_merged(task, inputs, merged),
         }
     }
 
@@ -154,10 +160,29 @@ impl Table {
         Ok(MergeDone::Some)
     }
 
-    fn next_task(&self) -> Result<Option<Task>, ColdError> {
+    /// Merges any neighbours, due or not.
+    #[cfg(test)]
+    pub(crate) fn merge_some(&self, rng: &mut fastrand::Rng) -> Result<bool, TableError> {
+        let cold = Arc::clone(&self.state.lock().cold);
+        let range = rng.usize(..cold.len());
+        let runs = cold.get(range).map_or(0, |range| range.runs.len());
+        if runs == 0 {
+            return Ok(false);
+        }
+        let from = rng.usize(..runs);
+        let task = Task {
+            range,
+            runs: from..rng.usize(from..runs) + 1,
+            garbage: 0,
+            cold,
+        };
+        self.do_task(&task).map(|done| done == MergeDone::Some)
+    }
+
+    fn next_task(&self) -> Option<Task> {
         let state = self.state.lock();
         if state.closed {
-            return Ok(None);
+            return None;
         }
         let cold = Arc::clone(&state.cold);
         let garbage = state.garbage.clone();
@@ -167,7 +192,7 @@ impl Table {
             let last = cold.last_of(index);
             let mut sizes = Vec::with_capacity(range.runs.len());
             for run in &range.runs {
-                sizes.push(run.bytes_between(range.first, last)?);
+                sizes.push(share(run, range.first, last));
             }
             let garbage = garbage.get(&range.first).copied().unwrap_or(0);
             let Some(runs) = choose(&sizes, garbage) else {
@@ -184,7 +209,7 @@ impl Table {
                 });
             }
         }
-        Ok(deepest)
+        deepest
     }
 
     /// Splits ranges that have grown large.
@@ -195,12 +220,11 @@ impl Table {
             let last = cold.last_of(index);
             let mut bytes = 0;
             for run in &range.runs {
-                bytes += run
-                    .bytes_between(range.first, last)
-                    .map_err(|error| cold_error(&error))?;
+                bytes += share(run, range.first, last);
             }
             let half = range.first + ((last - range.first) >> 1) + 1;
-            if bytes <= steps.range_bytes_max(cold.len())
+            if cold.len() >= RANGES_MAX
+                || bytes <= steps.range_bytes_max(cold.len())
                 || half <= range.first
                 || last == range.first
             {
@@ -225,6 +249,18 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// About how many bytes a run has in `first..=last`; places are hashes, so they lie evenly.
+fn share(run: &Run, first: u64, last: u64) -> u64 {
+    let (run_first, run_last) = (run.first_place(), run.last_place());
+    let (from, to) = (first.max(run_first), last.min(run_last));
+    if from > to {
+        return 0;
+    }
+    let part = (to - from) as f64 + 1.0;
+    let whole = (run_last - run_first) as f64 + 1.0;
+    (run.bytes() as f64 * (part / whole)) as u64
 }
 
 /// Which neighbours are to be merged, of runs with these sizes, newest first.

@@ -61,7 +61,10 @@ impl Table {
     }
 
     /// The oldest interval in transit, or a new one.
-    fn take_out(&self, bytes_target: usize) -> Option<(Arc<Frozen>, Arc<Ranges<Arc<Run>>>)> {
+    pub(super) fn take_out(
+        &self,
+        bytes_target: usize,
+    ) -> Option<(Arc<Frozen>, Arc<Ranges<Arc<Run>>>)> {
         let mut state = self.state.lock();
         if state.closed {
             return None;

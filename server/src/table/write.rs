@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
-use rhash_protocol::{ErrorCode, Op, Ops, Outcome, TableKind, packed::push_outcome};
+use rhash_protocol::{ErrorCode, Op, Ops, Outcome, packed::push_outcome};
 
 use super::{
     Answer, PackedReply, State, Table, TableError, busy_error,
@@ -16,7 +16,7 @@ use super::{
     full_error,
     lookup::{Found, Hot, Lookup},
 };
-use crate::hot::{ArenaFull, Dirt, counter_value};
+use crate::hot::{ArenaFull, CleanBase, Dirt, counter_value};
 
 /// A conditional batch whose keys keep changing is given up after so many looks.
 const LOOKS_MAX: usize = 64;
@@ -141,10 +141,12 @@ impl Table {
                 Found::Value(value) => Some(value.as_slice()),
                 Found::Absent | Found::Longer(_) => None,
             };
-            // A clean list could be cut to its fragment again by an append of this very batch,
-            // and what was looked up over a fragment is not what the cold tier says.
-            let clean = look.was_cold() && self.kind != TableKind::Lists;
-            let dirt = if clean { Dirt::Clean } else { Dirt::Dirty };
+            // What was looked up over a fragment is not what the cold tier says.
+            let dirt = if look.was_cold() {
+                Dirt::Clean
+            } else {
+                Dirt::Dirty
+            };
             result = result.and(state.hot.promote(look.hash.place, &look.key, value, dirt));
         }
         self.shared
@@ -164,12 +166,18 @@ impl Table {
             return Err(self.closed_error());
         }
         let bytes_before = state.hot.footprint_bytes();
+        // A conditional operation finds in RAM what was brought in for it, or was there.
+        let clean_base = if checked.conditional {
+            CleanBase::Stays
+        } else {
+            CleanBase::MayGo
+        };
         let mut reply = PackedReply::default();
         let mut result = Ok(());
         for (op, &place) in ops.iter().zip(&checked.places) {
             // The batch was read through before, so each operation is sound.
             let Ok(op) = op else { break };
-            result = apply_op(&mut state, place, &op, &mut reply);
+            result = apply_op(&mut state, place, &op, clean_base, &mut reply);
             if result.is_err() {
                 break;
             }
@@ -200,11 +208,12 @@ fn apply_op(
     state: &mut State,
     place: u64,
     op: &Op<'_>,
+    clean_base: CleanBase,
     reply: &mut PackedReply,
 ) -> Result<(), ArenaFull> {
     match *op {
         Op::Put { key, value } => state.hot.put(place, key, value),
-        Op::Append { key, bytes } => state.hot.append(place, key, bytes),
+        Op::Append { key, bytes } => state.hot.append(place, key, bytes, clean_base),
         Op::Add { key, delta } => state.hot.add(place, key, delta),
         Op::Discard { key } => discard(state, place, key),
         Op::PutIfAbsent { key, value } => {

@@ -1,0 +1,5 @@
+//! Tests of tables over both tiers, with budgets so small that every state is visited.
+
+mod interleavings;
+mod model;
+mod support;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use rhash_protocol::{OpenMode, Request, Response, Stats, TableId, TableInfo, TableKind};
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 
 use crate::{
     address::Address,
@@ -43,6 +46,8 @@ pub(crate) struct ClientCore {
     pub(crate) cache_bytes: usize,
     pub(crate) key_bytes_max: usize,
     pub(crate) value_bytes_max: usize,
+    /// Tables that are being let go of after their last handle was dropped.
+    pub(crate) releases: watch::Sender<usize>,
     /// The batches of cached writes that may be on their way at the same time.
     pub(crate) launches: Arc<Semaphore>,
 }
@@ -98,6 +103,7 @@ impl Client {
             cache_bytes: options.cache_bytes,
             key_bytes_max: usize::try_from(limits.key_bytes).unwrap_or(usize::MAX),
             value_bytes_max,
+            releases: watch::Sender::new(0),
             launches: Arc::new(Semaphore::new(launches)),
         });
         let events: std::sync::Weak<ClientCore> = Arc::downgrade(&core);
@@ -199,6 +205,14 @@ impl Client {
     /// As for [`flush`](Self::flush); the connection ends all the same.
     pub async fn shutdown(&self) -> Result<()> {
         let flushed = self.flush().await;
+        let mut releases = self.core.releases.subscribe();
+        let released = releases.wait_for(|&under_way| under_way == 0);
+        if tokio::time::timeout(self.core.retry_deadline, released)
+            .await
+            .is_err()
+        {
+            tracing::warn!("tables are still being let go of");
+        }
         self.core.pipeline.shut();
         flushed
     }

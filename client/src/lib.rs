@@ -14,6 +14,9 @@ mod flusher;
 mod pipeline;
 mod address;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use rhash_protocol::{Stats, TableInfo, TableKind};
 

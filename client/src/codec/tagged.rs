@@ -403,7 +403,7 @@ mod tests {
         ] {
             assert!(Value::decode(bytes).is_err(), "{bytes:?}");
         }
-        let mut deep = vec![8, 1].repeat(VALUE_DEPTH_MAX + 1);
+        let mut deep = [8, 1].repeat(VALUE_DEPTH_MAX + 1);
         deep.push(0);
         assert!(
             Value::decode(&deep)

@@ -8,7 +8,7 @@ use rhash_protocol::{
     packed::push_op,
 };
 
-use super::{RemoteHash, encode_failed};
+use super::{RemoteHash, Types, encode_failed};
 use crate::{
     client::Client,
     codec::{Codec, Counter, Element, EncodeAs, Item, List, Stored},
@@ -41,7 +41,7 @@ pub struct Bulk<K, V, C> {
     /// Buffers of answered batches.
     spare: Vec<Vec<u8>>,
     written: u64,
-    types: PhantomData<fn() -> (K, V, C)>,
+    types: Types<K, V, C>,
 }
 
 impl<K, V, C> fmt::Debug for Bulk<K, V, C> {

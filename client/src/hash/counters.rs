@@ -38,7 +38,7 @@ impl<K: Item<C>, C: Codec> RemoteHash<K, Counter, C> {
         &self,
         pairs: impl IntoIterator<Item = (Q, i64)>,
     ) -> Result<u64> {
-        let mut bulk = crate::Bulk::new(self);
+        let mut bulk = self.bulk();
         for (key, delta) in pairs {
             bulk.add(key, delta)?;
             if bulk.is_full() {

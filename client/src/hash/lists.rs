@@ -4,7 +4,7 @@ use crate::{
     cache::CachedOp,
     codec::{Codec, Element, EncodeAs, Item, List, Stored},
     error::Result,
-    hash::{Bulk, ListStream, RemoteHash, encode_failed},
+    hash::{ListStream, RemoteHash, encode_failed},
     table::ByteStream,
 };
 
@@ -78,10 +78,5 @@ where
     pub async fn chunks(&self, key: impl EncodeAs<K, C>) -> Result<Option<ByteStream>> {
         let key = self.encode_key(key)?;
         self.core().chunks(key).await
-    }
-
-    /// Begins to write past the cache.
-    pub fn bulk(&self) -> Bulk<K, List<T>, C> {
-        Bulk::new(self)
     }
 }

@@ -22,11 +22,15 @@ mod counters;
 mod stream;
 mod bulk;
 
+pub(crate) use self::stream::Decoder;
 pub use self::{
     bulk::Bulk,
     stream::{Entries, Keys, ListStream, Values},
     values::Swap,
 };
+
+/// Types that a handle is for and does not hold: it is `Send` whatever they are.
+pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 
 /// A hash that lives on a server.
 ///
@@ -42,7 +46,7 @@ pub use self::{
 pub struct RemoteHash<K, V, C = BincodeCodec> {
     client: Client,
     handle: Arc<Handle>,
-    types: PhantomData<fn() -> (K, V, C)>,
+    types: Types<K, V, C>,
 }
 
 impl<K, V, C> Clone for RemoteHash<K, V, C> {
@@ -66,11 +70,7 @@ impl<K, V, C> fmt::Debug for RemoteHash<K, V, C> {
 }
 
 impl<K, V, C> RemoteHash<K, V, C> {
-    pub(crate) fn new(
-        client: Client,
-        handle: Handle,
-        types: PhantomData<fn() -> (K, V, C)>,
-    ) -> Self {
+    pub(crate) fn new(client: Client, handle: Handle, types: Types<K, V, C>) -> Self {
         Self {
             client,
             handle: Arc::new(handle),
@@ -307,6 +307,11 @@ impl<K: Item<C>, V: Stored<C>, C: Codec> RemoteHash<K, V, C> {
             }
         }
         Ok(removed)
+    }
+
+    /// Begins to write past the cache.
+    pub fn bulk(&self) -> Bulk<K, V, C> {
+        Bulk::new(self)
     }
 
     pub(crate) fn encode_key(&self, key: impl EncodeAs<K, C>) -> Result<Vec<u8>> {

@@ -240,17 +240,41 @@ impl Handle {
     }
 }
 
+/// A release under way: counted, so that a shutdown waits for it.
+struct Release {
+    core: Arc<TableCore>,
+}
+
+impl Release {
+    fn begin(core: Arc<TableCore>) -> Self {
+        core.client
+            .releases
+            .send_modify(|under_way| *under_way += 1);
+        Self { core }
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.core
+            .client
+            .releases
+            .send_modify(|under_way| *under_way -= 1);
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         if self.is_released || !self.core.client.registry.drop_handle(&self.core) {
             return;
         }
-        let core = Arc::clone(&self.core);
+        let release = Release::begin(Arc::clone(&self.core));
         // Works outside of the runtime too; if that has ended, so has the connection.
         drop(self.core.client.runtime.spawn(async move {
+            let core = &release.core;
             if let Err(error) = core.release().await {
                 tracing::warn!(%error, "letting go of a table failed");
-                core.client.registry.remove(&core);
+                core.client.registry.remove(core);
             }
         }));
     }

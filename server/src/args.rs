@@ -12,7 +12,7 @@ Examples:
   rhash-server                                       half of this host's memory, ./data, port 10080
   rhash-server --mem-limit 8G --data /var/lib/rhash  at most 8 GiB of memory, the rest on disk
   rhash-server --mem-limit 512M --memory-only        no disk at all: a full server refuses writes
-  rhash-server --listen 127.0.0.1:0 | head -n 1      a free port; the first line says which
+  rhash-server --listen 127.0.0.1:0                  a free port; the first line says which
 
   rhash --server localhost:10080 stats               what it does, from another terminal
 

@@ -15,7 +15,7 @@ use rhash_server::{
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
-/// Gives memory back to the system sooner than the system's own allocator.
+/// Gives freed memory back to the system, whichever thread frees it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use rhash_protocol::{OpenMode, Request, Response, Stats, TableId, TableInfo, TableKind};
 use tokio::{
     runtime::Handle,
@@ -22,6 +24,9 @@ use crate::{
     registry::Registry,
     table::{TableCore, TableSpec},
 };
+
+/// Tables that are flushed at the same time.
+const FLUSHES_MAX: usize = 128;
 
 /// A connection to a server, with the cache of all tables that are opened through it. Clones share
 /// both; ten thousand tables cost little more than ten thousand entries.
@@ -48,6 +53,8 @@ pub(crate) struct ClientCore {
     pub(crate) value_bytes_max: usize,
     /// Tables that are being let go of after their last handle was dropped.
     pub(crate) releases: watch::Sender<usize>,
+    /// Why one of them lost writes, until somebody is told.
+    pub(crate) release_failed: Mutex<Option<Error>>,
     /// The batches of cached writes that may be on their way at the same time.
     pub(crate) launches: Arc<Semaphore>,
 }
@@ -104,6 +111,7 @@ impl Client {
             key_bytes_max: usize::try_from(limits.key_bytes).unwrap_or(usize::MAX),
             value_bytes_max,
             releases: watch::Sender::new(0),
+            release_failed: Mutex::new(None),
             launches: Arc::new(Semaphore::new(launches)),
         });
         let events: std::sync::Weak<ClientCore> = Arc::downgrade(&core);
@@ -190,13 +198,21 @@ impl Client {
     /// Sends all cached writes of all tables and waits until the server has them.
     ///
     /// # Errors
-    /// [`ErrorKind::FlushFailed`], for the first table that could not be flushed; the others are.
+    /// [`ErrorKind::FlushFailed`], for one of the tables that could not be flushed, or for one
+    /// whose last handle was dropped before and whose writes did not get there; the others are
+    /// flushed.
     pub async fn flush(&self) -> Result<()> {
-        let mut first = Ok(());
-        for table in self.core.registry.all() {
-            first = first.and(table.flush().await);
+        let mut releases = self.core.releases.subscribe();
+        let released = releases.wait_for(|&under_way| under_way == 0);
+        if tokio::time::timeout(self.core.retry_deadline, released).await.is_err() {
+            tracing::warn!("tables are still being let go of");
         }
-        first
+        let first = self.core.release_failed.lock().take().map_or(Ok(()), Err);
+        futures_util::stream::iter(self.core.registry.in_use())
+            .map(|table| async move { table.flush().await })
+            .buffer_unordered(FLUSHES_MAX)
+            .fold(first, |first, flushed| std::future::ready(first.and(flushed)))
+            .await
     }
 
     /// Flushes all tables, then disconnects. Handles that are left err from then on.
@@ -205,14 +221,6 @@ impl Client {
     /// As for [`flush`](Self::flush); the connection ends all the same.
     pub async fn shutdown(&self) -> Result<()> {
         let flushed = self.flush().await;
-        let mut releases = self.core.releases.subscribe();
-        let released = releases.wait_for(|&under_way| under_way == 0);
-        if tokio::time::timeout(self.core.retry_deadline, released)
-            .await
-            .is_err()
-        {
-            tracing::warn!("tables are still being let go of");
-        }
         self.core.pipeline.shut();
         flushed
     }

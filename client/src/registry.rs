@@ -78,6 +78,13 @@ impl Registry {
         state.tables.get(id).map(|open| Arc::clone(&open.core))
     }
 
+    /// The tables that have handles.
+    pub(crate) fn in_use(&self) -> Vec<Arc<TableCore>> {
+        let state = self.state.lock();
+        let in_use = state.tables.values().filter(|open| open.handles > 0);
+        in_use.map(|open| Arc::clone(&open.core)).collect()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<TableCore>> {
         self.state
             .lock()

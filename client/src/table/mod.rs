@@ -275,6 +275,7 @@ impl Drop for Handle {
             if let Err(error) = core.release().await {
                 tracing::warn!(%error, "letting go of a table failed");
                 core.client.registry.remove(core);
+                core.client.release_failed.lock().get_or_insert(error);
             }
         }));
     }

@@ -1,6 +1,6 @@
 //! The fake server's connections.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use rhash_protocol::{
     Call, ErrorCode, Response, WireError,
@@ -38,11 +38,15 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
         let shared = Arc::clone(&shared);
         drop(tokio::spawn(async move {
             let mut cut = shared.cut.subscribe();
+            shared.live.fetch_add(1, Relaxed);
             tokio::select! {
-                // A client that goes away, or is cut, is what this server is for.
-                ended = serve(&shared, stream) => drop(ended),
+                // A cut comes before whatever else could be done at the same moment.
+                biased;
                 _ = cut.changed() => {}
+                // A client that goes away is what this server is for.
+                ended = serve(&shared, stream) => drop(ended),
             }
+            shared.live.fetch_sub(1, Relaxed);
         }));
     }
 }

@@ -5,7 +5,11 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
 };
 
@@ -97,6 +101,8 @@ struct Shared {
     hold: watch::Sender<bool>,
     /// Changes to cut all connections.
     cut: watch::Sender<u64>,
+    /// Connections that are served now.
+    live: AtomicUsize,
 }
 
 impl FakeServer {
@@ -121,6 +127,7 @@ impl FakeServer {
             tables: Mutex::default(),
             hold: watch::Sender::new(false),
             cut: watch::Sender::new(0),
+            live: AtomicUsize::new(0),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -173,6 +180,11 @@ impl FakeServer {
     /// Cuts all connections.
     pub fn cut(&self) {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// How many connections it serves now.
+    pub fn live_connections(&self) -> usize {
+        self.shared.live.load(Relaxed)
     }
 
     /// Forgets all sessions and their temporary tables, and cuts all connections.

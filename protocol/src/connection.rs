@@ -177,6 +177,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         }
     }
 
+    /// The sink itself. What goes to it directly goes before what was written and not yet flushed.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.sink
+    }
+
     /// Writes one frame, or keeps it until enough have gathered or [`flush`](Self::flush) is called.
     ///
     /// # Errors

@@ -129,6 +129,7 @@ impl Request<'_> {
 
 /// What the entries of a table are; fixed when the table is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum TableKind {
     /// Each key has a value that is put whole.
     Values,

@@ -356,9 +356,13 @@ impl Store {
     /// # Errors
     /// What keeps RAM from becoming free, if that goes on: `DiskFull`, `Storage`, `Busy`.
     pub async fn admit(&self, bytes: usize) -> Result<Admission, TableError> {
+        // Without a cold tier nothing that a write waits for would ever happen: the table itself
+        // refuses what has no room, and takes what gives room back.
         let bytes = if self.shared.cold.is_some() { bytes } else { 0 };
-        let waited_us = self.shared.budget.admit(bytes).await?;
-        count(&self.shared.counters.stall_us, waited_us);
+        if bytes > 0 {
+            let waited_us = self.shared.budget.admit(bytes).await?;
+            count(&self.shared.counters.stall_us, waited_us);
+        }
         Ok(Admission {
             shared: Arc::clone(&self.shared),
             bytes,

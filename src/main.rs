@@ -13,7 +13,10 @@ mod rank;
 mod index;
 mod command;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
@@ -79,14 +82,14 @@ fn dispatch(session: &Session, command: &Command, out: &mut Output) -> Outcome {
     }
 }
 
-/// The server inside this command logs what goes wrong, and no more.
+/// The server inside this command logs what goes wrong, and no more. What goes wrong with the
+/// client is in the error that the command ends with.
 fn log_warnings() {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
-        .with_env_var("RHASH_LOG")
-        .from_env_lossy();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RHASH_LOG")
+        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("rhash_server=warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
         .init();
 }

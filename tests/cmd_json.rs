@@ -106,6 +106,12 @@ fn stats_and_tables_print_all_figures() -> io::Result<()> {
             assert!(names.contains(&name), "{name} in {names:?}");
         }
         let table = &list[0];
+        assert!(
+            ["values", "lists"]
+                .iter()
+                .any(|kind| table["kind"] == *kind),
+            "{table}"
+        );
         has(
             table,
             &[

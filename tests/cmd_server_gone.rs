@@ -48,7 +48,7 @@ fn wait_for_documents(address: &str) -> rhash_client::Result<()> {
 #[test]
 fn a_server_that_dies_leaves_an_account_of_what_was_indexed() -> io::Result<()> {
     let place = Place::new()?;
-    let mut server = Server::start(&place, "64M")?;
+    let mut server = Server::start(&place, "24M")?;
     let run = start_long_run(&place, &server.address)?;
     wait_for_documents(&server.address).map_err(io::Error::other)?;
     server.kill();
@@ -73,7 +73,7 @@ fn a_server_that_dies_leaves_an_account_of_what_was_indexed() -> io::Result<()> 
 #[test]
 fn an_interrupt_ends_a_run_in_order() -> io::Result<()> {
     let place = Place::new()?;
-    let server = Server::start(&place, "64M")?;
+    let server = Server::start(&place, "24M")?;
     let run = start_long_run(&place, &server.address)?;
     wait_for_documents(&server.address).map_err(io::Error::other)?;
     let id = run.child.id().to_string();

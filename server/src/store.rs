@@ -18,7 +18,7 @@ use rhash_protocol::{
 };
 
 use crate::{
-    cold::{ColdError, ColdOptions, ColdStore, Run, RunId},
+    cold::{ColdError, ColdOptions, ColdStore, Faults, Run, RunId},
     counters::{Counters, count},
     data_dir::{
         DataDir, DataDirError,
@@ -52,6 +52,8 @@ pub struct StoreConfig {
     /// For tests: how much is done at a time, and how much entries may take, far below what a
     /// server needs. None: all follows from the memory limit.
     pub tiny: Option<Tiny>,
+    /// For tests: lets the disk fail on purpose.
+    pub faults: Option<Arc<Faults>>,
 }
 
 /// Budgets that only tests want.
@@ -81,6 +83,7 @@ impl StoreConfig {
             read_threads: 16,
             small_run_bytes: 1 << 20,
             tiny: None,
+            faults: None,
         }
     }
 }
@@ -194,6 +197,7 @@ impl Store {
                 let mut options =
                     ColdOptions::new(hasher.clone()).with_mem_limit(config.mem_limit_bytes);
                 options.small_run_bytes = config.small_run_bytes;
+                options.faults = config.faults.clone();
                 (Some(manifest), Some(ColdStore::open(dir.path(), options)?))
             }
             None => (None, None),
@@ -417,6 +421,11 @@ impl Store {
             manifest.rewrite()?;
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hooks(&self) -> &crate::table::hooks::Hooks {
+        &self.shared.hooks
     }
 
     fn make_table(

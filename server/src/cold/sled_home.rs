@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -24,6 +25,11 @@ use super::{
 /// A longer piece is cut: sled reads up to sixteen neighbours to read one value.
 const VALUE_BYTES_MAX: usize = 2048;
 
+/// What sled says where its file is locked.
+const LOCK_ERROR: &str = "could not acquire lock";
+/// The threads of a closed database end at once, but not at that moment.
+const UNLOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+const UNLOCK_LOOK_EVERY: Duration = Duration::from_millis(1);
 /// The bytes of one segment of sled's log; of the sizes tried, the one with the least RAM.
 const SEGMENT_BYTES: usize = 128 * 1024;
 
@@ -86,15 +92,14 @@ impl SledHome {
     pub(super) fn open(dir: PathBuf, cache_bytes: u64) -> Result<Self, ColdError> {
         fs::create_dir_all(&dir).map_err(|error| ColdError::io("create", &dir, error))?;
         remove_torn_snapshots(&dir)?;
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(&dir)
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .mode(sled::Mode::LowSpace)
             .use_compression(false)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| widen("open", &dir, error))?;
+            .flush_every_ms(None);
+        let db = open_once_unlocked(&config).map_err(|error| widen("open", &dir, error))?;
         let changed_bytes = AtomicU64::new(0);
         let database = Arc::new(Database {
             db,
@@ -127,6 +132,20 @@ impl SledHome {
             offset: 0,
         })?;
         Ok(Some(offset.saturating_add(value.len() as u64)))
+    }
+}
+
+/// Opens the database once its lock is free. The data directory is locked for this server alone, so
+/// sled's own lock can only be held by threads of a database that this process closed just now.
+fn open_once_unlocked(config: &sled::Config) -> Result<sled::Db, sled::Error> {
+    let deadline = Instant::now() + UNLOCK_WAIT_MAX;
+    loop {
+        match config.open() {
+            Err(error) if error.to_string().contains(LOCK_ERROR) && Instant::now() < deadline => {
+                std::thread::park_timeout(UNLOCK_LOOK_EVERY);
+            }
+            opened => return opened,
+        }
     }
 }
 

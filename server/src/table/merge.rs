@@ -160,6 +160,19 @@ impl Table {
         Ok(MergeDone::Some)
     }
 
+    /// Merges all runs of the first range, due or not.
+    #[cfg(test)]
+    pub(crate) fn merge_all(&self) -> Result<MergeDone, TableError> {
+        let cold = Arc::clone(&self.state.lock().cold);
+        let runs = 0..cold.get(0).map_or(0, |range| range.runs.len());
+        self.do_task(&Task {
+            range: 0,
+            runs,
+            garbage: 0,
+            cold,
+        })
+    }
+
     /// Merges any neighbours, due or not.
     #[cfg(test)]
     pub(crate) fn merge_some(&self, rng: &mut fastrand::Rng) -> Result<bool, TableError> {

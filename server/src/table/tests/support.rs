@@ -8,6 +8,7 @@ use rhash_protocol::{
 };
 
 use crate::{
+    cold::Faults,
     store::{Store, StoreConfig, Tiny},
     table::{Answer, Table, TableError},
 };
@@ -25,12 +26,24 @@ pub(super) fn tiny(place_bits: u32) -> Tiny {
 
 /// A store in `dir`, or one without a disk.
 pub(super) fn open(dir: Option<&Path>, tiny: Tiny) -> Arc<Store> {
+    Store::open(config(dir, tiny)).expect("a store")
+}
+
+/// A store whose disk fails when it is told to.
+pub(super) fn open_faulty(dir: &Path) -> (Arc<Store>, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
+    let mut config = config(Some(dir), tiny(64));
+    config.faults = Some(Arc::clone(&faults));
+    (Store::open(config).expect("a store"), faults)
+}
+
+fn config(dir: Option<&Path>, tiny: Tiny) -> StoreConfig {
     let mut config = StoreConfig::new(64 << 20, dir.map(Path::to_owned));
     config.tiny = Some(tiny);
     config.read_threads = 2;
     config.small_run_bytes = 3 * 1024;
     config.value_bytes_max = 256 * 1024;
-    Store::open(config).expect("a store")
+    config
 }
 
 pub(super) fn open_table(store: &Store, name: &str, kind: TableKind) -> Arc<Table> {

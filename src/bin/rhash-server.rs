@@ -8,6 +8,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use rhash_server::{
+    allocator,
     args::{Args, LogLevel},
     config::Config,
     embed::{Handle, Server},
@@ -29,8 +30,12 @@ const BLOCKING_THREADS_MAX: usize = 8;
 const STACK_BYTES: usize = 512 * 1024;
 
 fn main() -> ExitCode {
+    let purging = allocator::give_back_at_once();
     let args = Args::parse();
     log_to_standard_error(args.log);
+    if let Err(error) = purging {
+        tracing::warn!(%error, "freed memory goes back late, and the limit may be overrun");
+    }
     let config = match Config::from_args(args) {
         Ok(config) => config,
         // Prints it with the usage, and exits as clap does for any other mistake.

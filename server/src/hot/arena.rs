@@ -11,7 +11,7 @@ const HEADER_BYTES: usize = 22;
 const CHUNK_BYTES_MIN: usize = 64;
 const CHUNK_BYTES_MAX: usize = 32 * 1024;
 /// A new chunk is at most this part of what the arena has already, which bounds the waste.
-const CHUNK_SHARE: usize = 8;
+const CHUNK_SHARE: usize = 16;
 /// Both halves of an [`EntryRef`] have 16 bits.
 const CHUNKS_MAX: usize = 1 << 16;
 const OFFSETS_MAX: usize = 1 << 16;

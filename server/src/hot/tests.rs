@@ -1,1 +1,172 @@
-//! placeholder
+//! The hot map against a map, and what freezing takes and leaves.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fastrand::Rng;
+
+use super::*;
+use crate::{cold::RecordSource as _, key_hash::KeyHasher};
+
+fn hasher() -> KeyHasher {
+    KeyHasher::new(&[7; 16])
+}
+
+fn value_of(map: &HotMap, place: u64, key: &[u8]) -> Option<Vec<u8>> {
+    let entry = map.get(place, key)?;
+    let mut bytes = Vec::new();
+    entry.value.copy_to(&mut bytes);
+    (entry.header.state != State::Tombstone).then_some(bytes)
+}
+
+/// The sum of what the buckets say, which the running account must equal.
+fn counted_bytes(map: &HotMap) -> usize {
+    map.fixed_bytes()
+        + map
+            .buckets
+            .iter()
+            .map(Bucket::footprint_bytes)
+            .sum::<usize>()
+}
+
+#[test]
+fn a_hot_map_agrees_with_a_map_while_it_splits_and_collects_garbage() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let hasher = hasher();
+    let mut map = HotMap::new();
+    let mut model = BTreeMap::<Vec<u8>, Vec<u8>>::new();
+    for _ in 0..60_000 {
+        let key = format!("key {}", rng.u32(..8000)).into_bytes();
+        let place = hasher.hash(&key).place;
+        let length = if rng.u8(..) == 0 {
+            rng.usize(..5000)
+        } else {
+            rng.usize(..60)
+        };
+        let value = vec![rng.u8(..); length];
+        match rng.u8(..8) {
+            0..4 => {
+                map.put(place, &key, &value).expect("room");
+                model.insert(key, value);
+            }
+            4 | 5 => {
+                map.append(place, &key, &value, CleanBase::MayGo)
+                    .expect("room");
+                model.entry(key).or_default().extend_from_slice(&value);
+            }
+            6 => {
+                map.forget(place, &key);
+                model.remove(&key);
+            }
+            _ => assert_eq!(value_of(&map, place, &key), model.get(&key).cloned()),
+        }
+    }
+    assert!(map.depth > 1, "it has split");
+    assert_eq!(map.len(), model.len());
+    assert_eq!(map.footprint_bytes(), counted_bytes(&map));
+    for (key, value) in &model {
+        assert_eq!(
+            value_of(&map, hasher.hash(key).place, key).as_ref(),
+            Some(value)
+        );
+    }
+}
+
+#[test]
+fn freezing_takes_every_dirty_entry_once_in_order_and_leaves_what_was_read() {
+    let hasher = hasher();
+    let mut map = HotMap::new();
+    let keys: Vec<Vec<u8>> = (0..20_000u32)
+        .map(|number| number.to_le_bytes().to_vec())
+        .collect();
+    for key in &keys {
+        map.put(hasher.hash(key).place, key, b"some value")
+            .expect("room");
+    }
+    for key in keys.iter().step_by(100) {
+        map.touch(hasher.hash(key).place, key);
+    }
+    let before = map.footprint_bytes();
+    let mut taken = 0;
+    let mut last = None;
+    for _ in 0..4 {
+        let frozen = Arc::new(map.freeze(before / 4).expect("something to freeze"));
+        let mut source = FrozenSource::dirty(Arc::clone(&frozen), hasher.clone());
+        while let Some(head) = source.head() {
+            let position = Some((head.hash.place, head.key.to_vec()));
+            assert!(position > last, "in order");
+            assert!(frozen.covers(head.hash.place));
+            assert_eq!(head.part, b"some value");
+            last = position;
+            taken += 1;
+            source.advance().expect("no disk is read");
+        }
+    }
+    assert_eq!(taken + map.len(), keys.len());
+    let read = keys.len() / 100;
+    assert!(map.len() >= read, "what was read stays");
+    assert!(
+        keys.iter()
+            .step_by(100)
+            .all(|key| map.get(hasher.hash(key).place, key).is_some())
+    );
+    assert_eq!(map.footprint_bytes(), counted_bytes(&map));
+    // What is not read again goes with the next sweep.
+    while map.freeze(usize::MAX).is_some() {}
+    assert_eq!(map.len(), 0);
+}
+
+#[test]
+fn a_small_entry_takes_at_most_forty_bytes_beyond_its_payload() {
+    let hasher = hasher();
+    let mut map = HotMap::new();
+    let entries = 300_000u64;
+    for number in 0..entries {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        map.put(hasher.hash(&key).place, &key, &[1; 100])
+            .expect("room");
+    }
+    let beyond = map.footprint_bytes() as f64 / entries as f64 - 116.0;
+    println!("{beyond:.1} bytes beyond the payload");
+    assert!(beyond <= 40.0, "{beyond:.1}");
+}
+
+#[test]
+fn an_append_to_a_long_clean_list_keeps_only_what_is_new_unless_it_must_stay() {
+    for (clean_base, kept) in [(CleanBase::MayGo, 3), (CleanBase::Stays, 1003)] {
+        let mut map = HotMap::new();
+        map.promote(1, b"k", Some(&[9; 1000]), Dirt::Clean)
+            .expect("room");
+        map.append(1, b"k", b"new", clean_base).expect("room");
+        let entry = map.get(1, b"k").expect("an entry");
+        assert_eq!(entry.value.len(), kept);
+        assert!(!entry.header.clean);
+    }
+}
+
+#[test]
+fn a_snapshot_ends_where_it_was_cut() {
+    let hasher = hasher();
+    let mut map = HotMap::new();
+    for number in 0..5000u32 {
+        let key = number.to_le_bytes();
+        map.put(hasher.hash(&key).place, &key, &[0; 96])
+            .expect("room");
+    }
+    let (mut from, mut after): (u64, Option<Vec<u8>>) = (0, None);
+    let mut seen = 0;
+    loop {
+        let snapshot = map.snapshot(from, after.as_deref(), 10_000);
+        seen += snapshot.len();
+        match snapshot.last_key() {
+            Some(key) => {
+                assert_eq!(snapshot.len(), 100);
+                (from, after) = (snapshot.last(), Some(key.to_vec()));
+            }
+            None => break,
+        }
+    }
+    assert_eq!(seen, 5000);
+}

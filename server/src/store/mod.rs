@@ -1,9 +1,11 @@
 //! The store: all tables, the tiers' homes, and the threads that look after them.
 
+mod config;
+mod names;
+mod recovery;
+mod tables;
+
 use std::{
-    collections::HashMap,
-    io,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -11,20 +13,23 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use parking_lot::{Mutex, RwLock};
-use rhash_protocol::{
-    ErrorCode, OpenMode, Stats, TableId, TableInfo, TableKind, WireError,
-    limits::{CODEC_NAME_BYTES_MAX, TABLE_NAME_BYTES_MAX, VALUE_BYTES_MAX},
-};
+use parking_lot::Mutex;
+use rhash_protocol::{ErrorCode, OpenMode, Stats, TableId, TableInfo, TableKind, WireError};
+
+pub use config::{StoreConfig, StoreError, Tiny};
+
+pub(crate) use tables::Tables;
+
+use names::{check_names, check_same};
 
 use crate::{
-    cold::{ColdError, ColdOptions, ColdStore, Faults, Run, RunId},
+    cold::{ColdOptions, ColdStore},
     counters::{Counters, count},
     data_dir::{
-        DataDir, DataDirError,
-        manifest::{Edit, Manifest, State as ManifestState, TableState},
+        DataDir,
+        manifest::{Edit, Manifest, TableState},
     },
-    governor::{self, Bell, Budget, Seen, Steps},
+    governor::{self, Bell, Budget, Seen},
     key_hash::KeyHasher,
     pool::ReadPool,
     ranges::Ranges,
@@ -35,84 +40,6 @@ use crate::{
 
 /// The most tables that a server has open.
 pub const TABLES_MAX: usize = 1 << 20;
-
-/// What a store is made of.
-#[derive(Debug, Clone)]
-pub struct StoreConfig {
-    /// `--mem-limit`.
-    pub mem_limit_bytes: u64,
-    /// The data directory; none is `--memory-only`.
-    pub data_dir: Option<PathBuf>,
-    /// The longest value that a put may carry.
-    pub value_bytes_max: usize,
-    /// Threads that read cold blocks.
-    pub read_threads: usize,
-    /// Runs below this go to sled, others get a file.
-    pub small_run_bytes: u64,
-    /// For tests: how much is done at a time, and how much entries may take, far below what a
-    /// server needs. None: all follows from the memory limit.
-    pub tiny: Option<Tiny>,
-    /// For tests: lets the disk fail on purpose.
-    pub faults: Option<Arc<Faults>>,
-}
-
-/// Budgets that only tests want.
-#[derive(Debug, Clone, Copy)]
-pub struct Tiny {
-    /// What entries may take.
-    pub entries_bytes: usize,
-    /// What one spill takes.
-    pub spill_bytes: usize,
-    /// A range is split beyond this.
-    pub range_bytes: u64,
-    /// Leading bits of a key's hash that are kept.
-    pub place_bits: u32,
-    /// Whether the governor and the merging thread run.
-    pub threads: bool,
-}
-
-impl StoreConfig {
-    /// The defaults under a memory limit; `None` as directory has no cold tier.
-    pub fn new(mem_limit_bytes: u64, data_dir: Option<PathBuf>) -> Self {
-        Self {
-            mem_limit_bytes,
-            data_dir,
-            value_bytes_max: usize::try_from(mem_limit_bytes / 8)
-                .unwrap_or(usize::MAX)
-                .min(VALUE_BYTES_MAX),
-            read_threads: 16,
-            small_run_bytes: 1 << 20,
-            tiny: None,
-            faults: None,
-        }
-    }
-}
-
-/// Why a store could not open or stop.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The data directory cannot be used.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// The cold tier failed.
-    #[error(transparent)]
-    Cold(#[from] ColdError),
-    /// A table could not be spilled.
-    #[error("table {table}: {text}")]
-    Table {
-        /// Which one.
-        table: String,
-        /// Why.
-        text: String,
-    },
-    /// A thread could not be started.
-    #[error("cannot start a thread")]
-    Thread(#[source] io::Error),
-    /// No secret could be drawn.
-    #[error("cannot draw a secret: {0}")]
-    Secret(getrandom::Error),
-}
 
 /// What opening a table found or made.
 #[derive(Debug)]
@@ -133,25 +60,6 @@ pub struct Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.shared.budget.release(self.bytes);
-    }
-}
-
-/// The tables by number and by name.
-#[derive(Debug, Default)]
-pub(crate) struct Tables {
-    by_id: RwLock<HashMap<TableId, Arc<Table>>>,
-    /// Taken before `by_id`; held while a named table is made or closed.
-    by_name: Mutex<HashMap<String, TableId>>,
-}
-
-impl Tables {
-    /// All tables, in no order.
-    pub(crate) fn all(&self) -> Vec<Arc<Table>> {
-        self.by_id.read().values().cloned().collect()
-    }
-
-    fn get(&self, id: TableId) -> Option<Arc<Table>> {
-        self.by_id.read().get(&id).cloned()
     }
 }
 
@@ -210,7 +118,7 @@ impl Store {
                 || governor::entries_bytes_at_start(config.mem_limit_bytes),
                 |tiny| tiny.entries_bytes,
             )),
-            steps: steps(&config),
+            steps: config.steps(),
             pool: ReadPool::start(config.read_threads).map_err(StoreError::Thread)?,
             counters: Counters::default(),
             value_bytes_max: config.value_bytes_max,
@@ -470,67 +378,6 @@ impl Store {
         })
     }
 
-    /// Opens the tables that the manifest names, and removes runs that belong to none.
-    fn find_tables(&self) -> Result<(), StoreError> {
-        let (Some(cold), Some(manifest)) = (&self.shared.cold, &self.shared.manifest) else {
-            return Ok(());
-        };
-        let state = manifest.lock().state().clone();
-        self.next_table.fetch_max(state.next_table, Relaxed);
-        if !state.stopped {
-            warn_of_crash(&state);
-        }
-        let mut used = Vec::new();
-        for (&id, table) in &state.tables {
-            let mut opened: HashMap<RunId, Arc<Run>> = HashMap::new();
-            for run in table.ranges.runs() {
-                match cold.open_run(run) {
-                    Ok(open) => drop(opened.insert(run, open)),
-                    Err(error) => tracing::error!(
-                        table = table.name, run, error = %crate::shared::error_text(&error),
-                        "dropped a run that cannot be opened; its entries are missing"
-                    ),
-                }
-                used.push(run);
-            }
-            let ranges = table.ranges.map(|run| opened.get(run).cloned());
-            let spec = TableSpec {
-                id,
-                name: Some(table.name.clone()),
-                kind: table.kind,
-                codec: table.codec.clone(),
-            };
-            self.tables.by_name.lock().insert(table.name.clone(), id);
-            let table = Table::new(spec, Arc::clone(&self.shared), ranges);
-            self.tables.by_id.write().insert(id, table);
-        }
-        used.sort_unstable();
-        self.remove_leftovers(cold, &used)
-    }
-
-    fn remove_leftovers(&self, cold: &ColdStore, used: &[RunId]) -> Result<(), StoreError> {
-        let (mut runs, mut bytes) = (0u64, 0u64);
-        for found in cold.list()? {
-            if let Ok(summary) = &found.summary {
-                self.next_table
-                    .fetch_max(summary.table.saturating_add(1), Relaxed);
-            }
-            if used.binary_search(&found.id).is_err() {
-                cold.remove(found.id)?;
-                runs += 1;
-                bytes += found.bytes;
-            }
-        }
-        if runs > 0 {
-            tracing::info!(
-                runs,
-                bytes,
-                "removed runs of temporary tables and unfinished work"
-            );
-        }
-        Ok(())
-    }
-
     fn start_threads(&self, limit_bytes: Option<u64>) -> Result<(), StoreError> {
         let (shared, tables, seen) = (
             Arc::clone(&self.shared),
@@ -567,85 +414,4 @@ impl Drop for Store {
         self.shared.budget.stop();
         self.shared.merge_wanted.ring();
     }
-}
-
-fn steps(config: &StoreConfig) -> Steps {
-    match config.tiny {
-        None => Steps::under(config.mem_limit_bytes),
-        Some(tiny) => Steps {
-            spill_bytes: tiny.spill_bytes,
-            ranges_soon: usize::MAX,
-            range_bytes_soon: tiny.range_bytes,
-            range_bytes_late: tiny.range_bytes,
-        },
-    }
-}
-
-fn warn_of_crash(state: &ManifestState) {
-    let tables: Vec<&str> = state
-        .tables
-        .values()
-        .map(|table| table.name.as_str())
-        .collect();
-    tracing::warn!(
-        ?tables,
-        "the server was not stopped cleanly: entries of these tables that were only in RAM are lost"
-    );
-}
-
-fn check_names(name: Option<&str>, codec: Option<&str>) -> Result<(), TableError> {
-    let bad = |text: String| {
-        Err(WireError {
-            code: ErrorCode::BadRequest,
-            text,
-        })
-    };
-    match (name, codec) {
-        (Some(""), _) => bad("a table's name must not be empty".to_owned()),
-        (Some(name), _) if name.len() > TABLE_NAME_BYTES_MAX => bad(format!(
-            "a table name of {} bytes, the limit is {TABLE_NAME_BYTES_MAX}",
-            name.len()
-        )),
-        (Some(name), _) if name.chars().any(char::is_control) => {
-            bad(format!("the table name {name:?} holds control characters"))
-        }
-        (_, Some(codec)) if codec.len() > CODEC_NAME_BYTES_MAX => bad(format!(
-            "a codec name of {} bytes, the limit is {CODEC_NAME_BYTES_MAX}",
-            codec.len()
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a table is what its opener takes it for.
-fn check_same(
-    table: &Table,
-    name: &str,
-    kind: Option<TableKind>,
-    codec: Option<&str>,
-) -> Result<(), TableError> {
-    if let Some(kind) = kind
-        && kind != table.kind()
-    {
-        return Err(WireError {
-            code: ErrorCode::WrongKind,
-            text: format!(
-                "the entries of table \"{name}\" are {}, not {}; open it as what it is, or close it",
-                table.kind().name(),
-                kind.name()
-            ),
-        });
-    }
-    if let Some(codec) = codec
-        && codec != table.codec()
-    {
-        return Err(WireError {
-            code: ErrorCode::WrongCodec,
-            text: format!(
-                "table \"{name}\" has codec {}, not {codec}; open it with the types that it was made with",
-                table.codec()
-            ),
-        });
-    }
-    Ok(())
 }

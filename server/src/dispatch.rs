@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rhash_protocol::{
-    Call, ErrorCode, OpenMode, Ops, Outcomes, Request, Response, TableId, TableKind, Values,
+    Call, ErrorCode, Op, OpenMode, Ops, Outcomes, Request, Response, TableId, TableKind, Values,
     WireError, codec,
     packed::{Page, PageEntries, Presence},
 };
@@ -130,7 +130,9 @@ impl Clerk {
             .unless_stopped(self.hub.store.admit(ops.bytes().len()))
             .await?;
         let admission = match admitted {
-            Ok(admission) => admission,
+            Ok(admission) => Some(admission),
+            // What gives room back goes in where nothing else does.
+            Err(_) if only_discards(ops) => None,
             Err(error) => return Ok(Err(error)),
         };
         let written = match table.write(ops) {
@@ -438,6 +440,10 @@ fn encode_page(reply: PageReply) -> Encoded {
         body: encode(&Response::Page(page)),
         operations,
     }
+}
+
+fn only_discards(ops: Ops<'_>) -> bool {
+    ops.iter().all(|op| matches!(op, Ok(Op::Discard { .. })))
 }
 
 /// A response as bytes.

@@ -27,13 +27,18 @@ pub struct KeyHasher {
 impl KeyHasher {
     /// A hasher under `secret`.
     pub fn new(secret: &[u8; 16]) -> Self {
-        Self { seed: SipHasher13::new_with_key(secret), place_mask: u64::MAX }
+        Self {
+            seed: SipHasher13::new_with_key(secret),
+            place_mask: u64::MAX,
+        }
     }
 
     /// Keeps only the first `bits` of each place, so that tests meet collisions everywhere.
     #[must_use]
     pub fn with_place_bits(mut self, bits: u32) -> Self {
-        self.place_mask = u64::MAX.checked_shl(64u32.saturating_sub(bits)).unwrap_or(0);
+        self.place_mask = u64::MAX
+            .checked_shl(64u32.saturating_sub(bits))
+            .unwrap_or(0);
         self
     }
 
@@ -43,7 +48,10 @@ impl KeyHasher {
         let mut hasher = self.seed;
         hasher.write(key);
         let hash = hasher.finish128();
-        KeyHash { place: hash.h1 & self.place_mask, check: hash.h2 as u32 }
+        KeyHash {
+            place: hash.h1 & self.place_mask,
+            check: hash.h2 as u32,
+        }
     }
 }
 

@@ -1,0 +1,104 @@
+//! What a store is made of, and why it could not be.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use rhash_protocol::limits::VALUE_BYTES_MAX;
+
+use crate::{
+    cold::{ColdError, Faults},
+    data_dir::DataDirError,
+    governor::Steps,
+};
+
+/// What a store is made of.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// `--mem-limit`.
+    pub mem_limit_bytes: u64,
+    /// The data directory; none is `--memory-only`.
+    pub data_dir: Option<PathBuf>,
+    /// The longest value that a put may carry.
+    pub value_bytes_max: usize,
+    /// Threads that read cold blocks.
+    pub read_threads: usize,
+    /// Runs below this go to sled, others get a file.
+    pub small_run_bytes: u64,
+    /// For tests: how much is done at a time, and how much entries may take, far below what a
+    /// server needs. None: all follows from the memory limit.
+    pub tiny: Option<Tiny>,
+    /// For tests: lets the disk fail on purpose.
+    pub faults: Option<Arc<Faults>>,
+}
+
+/// Budgets that only tests want.
+#[derive(Debug, Clone, Copy)]
+pub struct Tiny {
+    /// What entries may take.
+    pub entries_bytes: usize,
+    /// What one spill takes.
+    pub spill_bytes: usize,
+    /// A range is split beyond this.
+    pub range_bytes: u64,
+    /// Leading bits of a key's hash that are kept.
+    pub place_bits: u32,
+    /// Whether the governor and the merging thread run.
+    pub threads: bool,
+}
+
+impl StoreConfig {
+    /// The defaults under a memory limit; `None` as directory has no cold tier.
+    pub fn new(mem_limit_bytes: u64, data_dir: Option<PathBuf>) -> Self {
+        Self {
+            mem_limit_bytes,
+            data_dir,
+            value_bytes_max: usize::try_from(mem_limit_bytes / 8)
+                .unwrap_or(usize::MAX)
+                .min(VALUE_BYTES_MAX),
+            read_threads: 16,
+            small_run_bytes: 1 << 20,
+            tiny: None,
+            faults: None,
+        }
+    }
+}
+
+/// Why a store could not open or stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The cold tier failed.
+    #[error(transparent)]
+    Cold(#[from] ColdError),
+    /// A table could not be spilled.
+    #[error("table {table}: {text}")]
+    Table {
+        /// Which one.
+        table: String,
+        /// Why.
+        text: String,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// No secret could be drawn.
+    #[error("cannot draw a secret: {0}")]
+    Secret(getrandom::Error),
+}
+
+impl StoreConfig {
+    /// How much is done at a time.
+    pub(super) fn steps(&self) -> Steps {
+        match self.tiny {
+            None => Steps::under(self.mem_limit_bytes),
+            Some(tiny) => Steps {
+                spill_bytes: tiny.spill_bytes,
+                ranges_soon: usize::MAX,
+                range_bytes_soon: tiny.range_bytes,
+                range_bytes_late: tiny.range_bytes,
+            },
+        }
+    }
+}

@@ -308,6 +308,100 @@ async fn half_sent_requests_of_many_do_not_hold_up_another_nor_fill_the_memory()
     Ok(())
 }
 
+#[tokio::test]
+async fn a_frame_that_comes_in_pieces_is_taken_when_it_is_whole() -> TestResult {
+    let server = ServerProcess::start_small()?;
+    let (mut slow, mut other) = (Peer::connect(&server).await?, Peer::connect(&server).await?);
+    let mut body = Vec::new();
+    codec::encode(
+        &Call {
+            sequence: 0,
+            settled: 0,
+            request: Request::Ping,
+        },
+        &mut body,
+    )?;
+    let mut bytes = FrameHead::whole(FrameKind::Request, 5)
+        .header(&body)?
+        .to_vec();
+    bytes.extend_from_slice(&body);
+    for byte in bytes {
+        write_raw(&mut slow, &[byte]).await?;
+        assert_eq!(other.call(Request::Ping).await?.response()?, Response::Pong);
+    }
+    assert_eq!(slow.answer_to(5).await?.response()?, Response::Pong);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_of_which_half_was_sent_is_not_applied() -> TestResult {
+    let server = ServerProcess::start_small()?;
+    let mut peer = Peer::connect(&server).await?;
+    let (table, _) = peer.open(None).await?;
+    let ops = ops_bytes(&[Op::Put {
+        key: b"k",
+        value: &[1; 1000],
+    }]);
+    let request = Request::Write {
+        table,
+        ops: Ops::new(1, &ops),
+    };
+    let call = Call {
+        sequence: 2,
+        settled: 1,
+        request,
+    };
+    let mut body = Vec::new();
+    codec::encode(&call, &mut body)?;
+    let header = FrameHead::whole(FrameKind::Request, 9).header(&body)?;
+    write_raw(&mut peer, &header).await?;
+    write_raw(&mut peer, &body[..500]).await?;
+    let ticket = peer.welcome.ticket;
+    drop(peer);
+    let mut peer = Peer::greet(&server, Some(ticket))
+        .await?
+        .map_err(|refusal| refusal.text)?;
+    assert_eq!(peer.len(table).await?, 0);
+    let sent = peer.send_call(&call).await?;
+    assert!(matches!(
+        peer.answer_to(sent).await?.response()?,
+        Response::Written(_)
+    ));
+    assert_eq!(peer.len(table).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so_and_the_others_go_on() -> TestResult {
+    let server = ServerProcess::start_small()?;
+    let mut peers = Vec::new();
+    let refusal = loop {
+        match Peer::greet(&server, None).await? {
+            Ok(peer) => peers.push(peer),
+            Err(refusal) => break refusal,
+        }
+        assert!(peers.len() < 1000, "no bound under 24 MiB");
+    };
+    assert_eq!(refusal.code, ErrorCode::Busy);
+    assert!(
+        refusal
+            .text
+            .contains(&format!("{} connections", peers.len())),
+        "{}",
+        refusal.text
+    );
+    for peer in &mut peers {
+        assert_eq!(peer.call(Request::Ping).await?.response()?, Response::Pong);
+    }
+    let taken = server.status_bytes("RssAnon")?;
+    assert!(
+        taken < 24 << 20,
+        "{taken} bytes for {} connections",
+        peers.len()
+    );
+    Ok(())
+}
+
 /// Writes bytes that are no frame.
 async fn write_raw(peer: &mut Peer, bytes: &[u8]) -> TestResult {
     peer.writer.get_mut().write_all(bytes).await?;

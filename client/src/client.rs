@@ -204,14 +204,19 @@ impl Client {
     pub async fn flush(&self) -> Result<()> {
         let mut releases = self.core.releases.subscribe();
         let released = releases.wait_for(|&under_way| under_way == 0);
-        if tokio::time::timeout(self.core.retry_deadline, released).await.is_err() {
+        if tokio::time::timeout(self.core.retry_deadline, released)
+            .await
+            .is_err()
+        {
             tracing::warn!("tables are still being let go of");
         }
         let first = self.core.release_failed.lock().take().map_or(Ok(()), Err);
         futures_util::stream::iter(self.core.registry.in_use())
             .map(|table| async move { table.flush().await })
             .buffer_unordered(FLUSHES_MAX)
-            .fold(first, |first, flushed| std::future::ready(first.and(flushed)))
+            .fold(first, |first, flushed| {
+                std::future::ready(first.and(flushed))
+            })
             .await
     }
 

@@ -14,7 +14,9 @@ use support::server;
 type Done = Result<(), Box<dyn Error>>;
 
 fn use_all(server: &FakeServer) -> Done {
-    let client = Client::builder().cache_bytes(1 << 20).connect(&server.address())?;
+    let client = Client::builder()
+        .cache_bytes(1 << 20)
+        .connect(&server.address())?;
     let table: RemoteHash<String, u32> = client.table("t").open()?;
     table.insert("a", 1)?;
     table.extend([("b", 2), ("c", 3)])?;
@@ -22,7 +24,10 @@ fn use_all(server: &FakeServer) -> Done {
     assert_eq!(table.get_many(["b", "x"])?, [Some(2), None]);
     assert_eq!(table.replace("a", 4)?, Some(1));
     assert_eq!(table.get_or_insert("d", 9)?, 9);
-    assert_eq!(table.compare_and_swap("d", Some(9), None::<u32>)?, Swap::Done);
+    assert_eq!(
+        table.compare_and_swap("d", Some(9), None::<u32>)?,
+        Swap::Done
+    );
     assert!(!table.contains_key("d")?);
     assert_eq!(table.remove("b")?, Some(2));
     table.discard("c")?;
@@ -39,7 +44,10 @@ fn use_all(server: &FakeServer) -> Done {
     lists.append(b"k", b'c')?;
     assert_eq!(lists.append_batch([(b"k", b"de")])?, 1);
     assert_eq!(lists.get(b"k")?.as_deref(), Some(&b"abcde"[..]));
-    let items: Vec<u8> = lists.stream(b"k")?.ok_or("no list")?.collect::<Result<_, _>>()?;
+    let items: Vec<u8> = lists
+        .stream(b"k")?
+        .ok_or("no list")?
+        .collect::<Result<_, _>>()?;
     assert_eq!(items, b"abcde");
     let counters: RemoteHash<String, Counter> = client.temporary().open()?;
     counters.add("n", 2)?;
@@ -51,7 +59,10 @@ fn use_all(server: &FakeServer) -> Done {
     lists.flush()?;
     lists.detach()?;
     table.close()?;
-    assert_eq!(client.close_table("t").unwrap_err().kind(), ErrorKind::NoSuchTable);
+    assert_eq!(
+        client.close_table("t").unwrap_err().kind(),
+        ErrorKind::NoSuchTable
+    );
     Ok(())
 }
 
@@ -86,7 +97,9 @@ async fn a_client_may_be_dropped_inside_of_a_runtime() -> Done {
     let table = RemoteHash::<u32, u32>::connect(&server.address())?;
     table.insert(1, 2)?;
     let clone = table.clone();
-    std::thread::spawn(move || clone.insert(2, 3)).join().map_err(|_| "panicked")??;
+    std::thread::spawn(move || clone.insert(2, 3))
+        .join()
+        .map_err(|_| "panicked")??;
     assert_eq!(table.len()?, 2);
     drop(table);
     assert_eq!(server.tables(), 0, "the temporary table went with it");
@@ -117,6 +130,9 @@ fn a_bulk_can_be_fed_by_several_threads() -> Done {
         written += thread.join().map_err(|_| "panicked")??;
     }
     assert_eq!(written, 200_000);
-    assert_eq!(table.get(999u32.to_le_bytes())?.map(|list| list.len()), Some(200));
+    assert_eq!(
+        table.get(999u32.to_le_bytes())?.map(|list| list.len()),
+        Some(200)
+    );
     Ok(())
 }

@@ -13,8 +13,10 @@ type Done = Result<(), Box<dyn Error>>;
 #[tokio::test]
 async fn a_failed_flush_keeps_its_data_and_names_its_keys() -> Done {
     let server = server();
-    let client =
-        quiet().retry_deadline(Duration::from_millis(60)).connect(&server.address()).await?;
+    let client = quiet()
+        .retry_deadline(Duration::from_millis(60))
+        .connect(&server.address())
+        .await?;
     let table: RemoteHash<Vec<u8>, Vec<u8>, BytesCodec> = client.table("t").open().await?;
     server.set(|hooks| hooks.refuse_writes = Some(ErrorCode::OutOfMemory));
     for key in 0..150u8 {
@@ -22,11 +24,24 @@ async fn a_failed_flush_keeps_its_data_and_names_its_keys() -> Done {
     }
     let error = table.flush().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FlushFailed);
-    assert_eq!((error.keys().count(), error.keys().first().len()), (150, 100));
+    assert_eq!(
+        (error.keys().count(), error.keys().first().len()),
+        (150, 100)
+    );
     let cause = Error::source(&error).and_then(|cause| cause.downcast_ref::<rhash_client::Error>());
-    assert_eq!(cause.map(rhash_client::Error::kind), Some(ErrorKind::OutOfMemory));
-    assert_eq!(table.get([7]).await?.as_deref(), Some(&b"v"[..]), "still readable");
-    assert!(table.flush().await.is_err(), "and an error again while it goes on");
+    assert_eq!(
+        cause.map(rhash_client::Error::kind),
+        Some(ErrorKind::OutOfMemory)
+    );
+    assert_eq!(
+        table.get([7]).await?.as_deref(),
+        Some(&b"v"[..]),
+        "still readable"
+    );
+    assert!(
+        table.flush().await.is_err(),
+        "and an error again while it goes on"
+    );
     server.set(|hooks| hooks.refuse_writes = None);
     table.flush().await?;
     assert_eq!(server.stored("t").len(), 150);
@@ -72,7 +87,10 @@ async fn the_next_call_says_that_a_background_flush_failed() -> Done {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let error = error.ok_or("nothing was said")?;
-    assert_eq!((error.kind(), error.keys().count()), (ErrorKind::FlushFailed, 1));
+    assert_eq!(
+        (error.kind(), error.keys().count()),
+        (ErrorKind::FlushFailed, 1)
+    );
     assert_eq!(table.get("k").await?, Some(1), "said once");
     server.set(|hooks| hooks.refuse_writes = None);
     table.insert("l", 2).await?;
@@ -99,7 +117,11 @@ async fn a_full_cache_that_cannot_be_flushed_refuses_writes_after_the_deadline()
         assert!(written < 1000, "the cache is bounded");
     };
     assert_eq!(error.kind(), ErrorKind::FlushFailed);
-    assert_eq!(error.keys().count(), u64::from(written), "all that wait are counted");
+    assert_eq!(
+        error.keys().count(),
+        u64::from(written),
+        "all that wait are counted"
+    );
     server.set(|hooks| hooks.refuse_writes = None);
     table.flush().await?;
     assert_eq!(server.stored("t").len(), written as usize, "none is lost");
@@ -122,7 +144,11 @@ async fn writes_during_a_flush_go_out_after_it() -> Done {
     eventually("the batch", || server.seen().writes == 1).await;
     table.append_many(b"k", b"2").await?;
     table.append_many(b"p", b"b").await?;
-    assert_eq!(table.get(b"p").await?.as_deref(), Some(&b"ab"[..]), "in flight and behind it");
+    assert_eq!(
+        table.get(b"p").await?.as_deref(),
+        Some(&b"ab"[..]),
+        "in flight and behind it"
+    );
     let second = flush();
     table.discard(b"p").await?;
     assert_eq!(table.get(b"p").await?, None);
@@ -141,12 +167,23 @@ async fn a_bulk_names_the_keys_of_the_batch_that_failed() -> Done {
     let server = server();
     let client = quiet().connect(&server.address()).await?;
     let table: RemoteHash<Vec<u8>, List<u8>, BytesCodec> = client.table("t").open().await?;
-    let written = table.append_batch((0..100_000u32).map(|n| (n.to_le_bytes(), b"xy"))).await?;
+    let written = table
+        .append_batch((0..100_000u32).map(|n| (n.to_le_bytes(), b"xy")))
+        .await?;
     assert_eq!(written, 100_000);
     assert!(server.seen().writes < 10, "full batches");
-    assert_eq!(table.get(7u32.to_le_bytes()).await?.as_deref(), Some(&b"xy"[..]));
+    assert_eq!(
+        table.get(7u32.to_le_bytes()).await?.as_deref(),
+        Some(&b"xy"[..])
+    );
     server.set(|hooks| hooks.refuse_writes = Some(ErrorCode::OutOfMemory));
-    let error = table.append_batch([(b"a", b"1"), (b"b", b"2")]).await.unwrap_err();
-    assert_eq!((error.kind(), error.keys().count()), (ErrorKind::OutOfMemory, 2));
+    let error = table
+        .append_batch([(b"a", b"1"), (b"b", b"2")])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.keys().count()),
+        (ErrorKind::OutOfMemory, 2)
+    );
     Ok(())
 }

@@ -20,11 +20,15 @@ async fn scans_give_every_entry_once_over_many_pages() -> Done {
     })?;
     let client = quiet().connect(&server.address()).await?;
     let table: RemoteHash<u32, String> = client.table("t").open().await?;
-    let expected: BTreeMap<u32, String> =
-        (0..500).map(|key| (key, "x".repeat(key as usize % 100))).collect();
+    let expected: BTreeMap<u32, String> = (0..500)
+        .map(|key| (key, "x".repeat(key as usize % 100)))
+        .collect();
     table.extend(&expected).await?;
     let entries: BTreeMap<u32, String> = table.iter().try_collect().await?;
-    assert_eq!(entries, expected, "cached writes are flushed first; long values are fetched");
+    assert_eq!(
+        entries, expected,
+        "cached writes are flushed first; long values are fetched"
+    );
     let keys: Vec<u32> = table.keys().try_collect().await?;
     assert_eq!(keys.len(), 500);
     let mut values = table.values();
@@ -41,7 +45,10 @@ async fn scans_give_every_entry_once_over_many_pages() -> Done {
 #[tokio::test]
 async fn a_long_value_is_got_like_any_other() -> Done {
     let server = FakeServer::start_with(|hooks| hooks.chunk_bytes = 1000)?;
-    let client = quiet().cache_bytes(100_000).connect(&server.address()).await?;
+    let client = quiet()
+        .cache_bytes(100_000)
+        .connect(&server.address())
+        .await?;
     let table: RemoteHash<String, Vec<u8>, BincodeCodec> = client.table("t").open().await?;
     let long: Vec<u8> = (0..700_000u32).map(|n| n as u8).collect();
     table.insert("long", &long).await?;
@@ -117,6 +124,7 @@ async fn a_slow_reader_of_a_stream_does_not_lock_itself_out() -> Done {
     tokio::time::timeout(DEADLINE, reading).await??;
     assert!(got == long, "{} of {} bytes", got.len(), long.len());
     assert_eq!(table.get(b"copy").await?, Some(long));
+    assert!(server.seen().fetches > 2, "it was asked again");
     Ok(())
 }
 
@@ -129,7 +137,10 @@ async fn values_describe_themselves_and_equal_numbers_are_one_key() -> Done {
     table.insert(1.0, "float").await?;
     assert_eq!(table.get(true).await?, Some("float".into()));
     assert_eq!(table.len().await?, 1);
-    let nested = Value::Map(vec![("a".into(), Value::List(vec![1.5.into(), Value::Null]))]);
+    let nested = Value::Map(vec![(
+        "a".into(),
+        Value::List(vec![1.5.into(), Value::Null]),
+    )]);
     table.insert("k", &nested).await?;
     table.flush().await?;
     assert_eq!(table.get("k").await?, Some(nested));
@@ -160,7 +171,10 @@ async fn bytes_of_another_type_are_a_decode_error() -> Done {
     let error = entries.next().await.ok_or("no entry")?.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode);
     table.insert("k", one::Pair(1, b'x')).await?;
-    assert_eq!(same.get("k").await?.map(|pair| pair.0).as_deref(), Some("x"));
+    assert_eq!(
+        same.get("k").await?.map(|pair| pair.0).as_deref(),
+        Some("x")
+    );
     Ok(())
 }
 
@@ -170,7 +184,12 @@ async fn values_are_elements_of_lists_too() -> Done {
     let client = quiet().connect(&server.address()).await?;
     let table: RemoteHash<Value, List<Value>, ValueCodec> = client.table("t").open().await?;
     table.append("k", Value::Null).await?;
-    table.append_many("k", [1i64.into(), Value::from("x")]).await?;
-    assert_eq!(table.get("k").await?, Some(vec![Value::Null, Value::Int(1), "x".into()]));
+    table
+        .append_many("k", [1i64.into(), Value::from("x")])
+        .await?;
+    assert_eq!(
+        table.get("k").await?,
+        Some(vec![Value::Null, Value::Int(1), "x".into()])
+    );
     Ok(())
 }

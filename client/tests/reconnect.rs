@@ -40,8 +40,9 @@ async fn all_that_is_in_flight_survives_a_cut_in_its_order() -> Done {
         }
         assert_eq!(bulk.finish().await?, 10);
     }
-    let expected: Vec<u8> =
-        (0..20u8).flat_map(|round| (0..10u8).flat_map(move |item| [round, item])).collect();
+    let expected: Vec<u8> = (0..20u8)
+        .flat_map(|round| (0..10u8).flat_map(move |item| [round, item]))
+        .collect();
     assert_eq!(table.get(b"k").await?, Some(expected));
     assert_eq!(server.seen().operations, 200);
     assert!(server.seen().repeats > 0, "cuts came in between");
@@ -51,7 +52,10 @@ async fn all_that_is_in_flight_survives_a_cut_in_its_order() -> Done {
 #[tokio::test]
 async fn conditional_writes_keep_their_answers_over_a_cut() -> Done {
     let server = server();
-    let client = quiet().cache_policy(CachePolicy::None).connect(&server.address()).await?;
+    let client = quiet()
+        .cache_policy(CachePolicy::None)
+        .connect(&server.address())
+        .await?;
     let table: RemoteHash<String, Counter> = client.table("c").open().await?;
     for expected in 1..=50 {
         if expected % 5 == 0 {
@@ -65,7 +69,10 @@ async fn conditional_writes_keep_their_answers_over_a_cut() -> Done {
 #[tokio::test]
 async fn concurrent_calls_all_survive_cuts() -> Done {
     let server = server();
-    let client = quiet().cache_policy(CachePolicy::None).connect(&server.address()).await?;
+    let client = quiet()
+        .cache_policy(CachePolicy::None)
+        .connect(&server.address())
+        .await?;
     let table: RemoteHash<u32, Counter> = client.table("c").open().await?;
     let tasks: Vec<_> = (0..50u32)
         .map(|key| {
@@ -112,13 +119,27 @@ async fn an_expired_session_is_an_error_and_nothing_is_applied_twice() -> Done {
     server.hold_answers(false);
     let error = flushing.await?.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SessionExpired);
-    assert_eq!(error.keys().first(), [b"k".to_vec()], "the uncertain write is named");
+    assert_eq!(
+        error.keys().first(),
+        [b"k".to_vec()],
+        "the uncertain write is named"
+    );
     let error = temporary.get("t").await.unwrap_err();
-    assert_eq!((error.kind(), error.keys().count()), (ErrorKind::SessionExpired, 1));
-    assert_eq!(named.get(b"k").await.unwrap_err().kind(), ErrorKind::SessionExpired);
+    assert_eq!(
+        (error.kind(), error.keys().count()),
+        (ErrorKind::SessionExpired, 1)
+    );
+    assert_eq!(
+        named.get(b"k").await.unwrap_err().kind(),
+        ErrorKind::SessionExpired
+    );
 
     let again: Lists = client.table("l").open().await?;
-    assert_eq!(again.get(b"k").await?.as_deref(), Some(&b"ab"[..]), "applied, and once");
+    assert_eq!(
+        again.get(b"k").await?.as_deref(),
+        Some(&b"ab"[..]),
+        "applied, and once"
+    );
     assert_eq!(server.tables(), 1, "the temporary table is gone");
     Ok(())
 }
@@ -126,16 +147,25 @@ async fn an_expired_session_is_an_error_and_nothing_is_applied_twice() -> Done {
 #[tokio::test]
 async fn a_server_that_stays_away_is_an_error_and_writes_wait_for_it() -> Done {
     let server = server();
-    let client =
-        quiet().retry_deadline(Duration::from_millis(100)).connect(&server.address()).await?;
+    let client = quiet()
+        .retry_deadline(Duration::from_millis(100))
+        .connect(&server.address())
+        .await?;
     let table: RemoteHash<String, u32> = client.table("t").open().await?;
     server.set(|hooks| hooks.refuse_connections = true);
     server.cut();
     eventually("the cut", || server.live_connections() == 0).await;
     table.insert("k", 1).await?;
-    let error = tokio::time::timeout(DEADLINE, table.flush()).await?.unwrap_err();
-    assert_eq!((error.kind(), error.keys().count()), (ErrorKind::FlushFailed, 1));
-    let error = tokio::time::timeout(DEADLINE, table.get("other")).await?.unwrap_err();
+    let error = tokio::time::timeout(DEADLINE, table.flush())
+        .await?
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.keys().count()),
+        (ErrorKind::FlushFailed, 1)
+    );
+    let error = tokio::time::timeout(DEADLINE, table.get("other"))
+        .await?
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert_eq!(table.get("k").await?, Some(1), "still in the cache");
     server.set(|hooks| hooks.refuse_connections = false);
@@ -157,15 +187,24 @@ async fn the_first_connection_says_why_it_fails() -> Done {
     drop(client);
     let address = server.address();
     drop(server);
-    assert_eq!(quiet().connect(&address).await.unwrap_err().kind(), ErrorKind::Connection);
-    assert_eq!(quiet().connect("no address").await.unwrap_err().kind(), ErrorKind::Usage);
+    assert_eq!(
+        quiet().connect(&address).await.unwrap_err().kind(),
+        ErrorKind::Connection
+    );
+    assert_eq!(
+        quiet().connect("no address").await.unwrap_err().kind(),
+        ErrorKind::Usage
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn few_unsettled_answers_only_slow_a_client_down() -> Done {
     let server = FakeServer::start_with(|hooks| hooks.unsettled = 2)?;
-    let client = quiet().cache_policy(CachePolicy::None).connect(&server.address()).await?;
+    let client = quiet()
+        .cache_policy(CachePolicy::None)
+        .connect(&server.address())
+        .await?;
     let table: RemoteHash<u32, u32> = client.table("t").open().await?;
     let tasks: Vec<_> = (0..100u32)
         .map(|key| {

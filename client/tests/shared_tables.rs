@@ -25,7 +25,11 @@ async fn clean_entries_are_cached_only_while_the_client_is_alone() -> Done {
     theirs.insert("k", "new").await?;
     theirs.flush().await?;
     one.ping().await?;
-    assert_eq!(mine.get("k").await?.as_deref(), Some("new"), "shared: asked");
+    assert_eq!(
+        mine.get("k").await?.as_deref(),
+        Some("new"),
+        "shared: asked"
+    );
     mine.get("k").await?;
     assert_eq!(server.seen().gets, 2);
 
@@ -33,7 +37,11 @@ async fn clean_entries_are_cached_only_while_the_client_is_alone() -> Done {
     one.ping().await?;
     mine.get("k").await?;
     mine.get("k").await?;
-    assert_eq!(server.seen().gets, 3, "alone again: asked once, then cached");
+    assert_eq!(
+        server.seen().gets,
+        3,
+        "alone again: asked once, then cached"
+    );
     Ok(())
 }
 
@@ -48,7 +56,11 @@ async fn two_handles_of_one_client_see_each_others_cached_writes() -> Done {
     assert_eq!(server.seen().writes, 0, "still only in the cache");
     drop(first);
     client.ping().await?;
-    assert_eq!(second.get("k").await?.as_deref(), Some("v"), "the table stays open");
+    assert_eq!(
+        second.get("k").await?.as_deref(),
+        Some("v"),
+        "the table stays open"
+    );
     second.detach().await?;
     assert_eq!(server.stored("t").len(), 1);
     Ok(())
@@ -65,7 +77,11 @@ async fn a_dropped_handle_flushes_and_lets_go() -> Done {
     assert_eq!(server.tables(), 2);
     drop((named, temporary));
     let again: Texts = client.table("t").open().await?;
-    assert_eq!(again.get("k").await?.as_deref(), Some("v"), "opened while it was let go of");
+    assert_eq!(
+        again.get("k").await?.as_deref(),
+        Some("v"),
+        "opened while it was let go of"
+    );
     eventually("the end of the temporary table", || server.tables() == 1).await;
     drop(again);
     client.shutdown().await?;
@@ -77,18 +93,32 @@ async fn a_dropped_handle_flushes_and_lets_go() -> Done {
 #[tokio::test]
 async fn a_closed_table_is_closed_for_everybody() -> Done {
     let server = server();
-    let (one, other) =
-        (quiet().connect(&server.address()).await?, quiet().connect(&server.address()).await?);
+    let (one, other) = (
+        quiet().connect(&server.address()).await?,
+        quiet().connect(&server.address()).await?,
+    );
     let mine: Texts = one.table("t").open().await?;
     let clone = mine.clone();
     let theirs: Texts = other.table("t").open().await?;
     theirs.insert("waits", "here").await?;
     mine.close().await?;
-    assert_eq!(clone.get("k").await.unwrap_err().kind(), ErrorKind::TableClosed);
+    assert_eq!(
+        clone.get("k").await.unwrap_err().kind(),
+        ErrorKind::TableClosed
+    );
     let error = theirs.flush().await.unwrap_err();
-    assert_eq!((error.kind(), error.keys().count()), (ErrorKind::TableClosed, 1));
-    assert_eq!(theirs.get("k").await.unwrap_err().kind(), ErrorKind::TableClosed);
-    assert_eq!(one.close_table("t").await.unwrap_err().kind(), ErrorKind::NoSuchTable);
+    assert_eq!(
+        (error.kind(), error.keys().count()),
+        (ErrorKind::TableClosed, 1)
+    );
+    assert_eq!(
+        theirs.get("k").await.unwrap_err().kind(),
+        ErrorKind::TableClosed
+    );
+    assert_eq!(
+        one.close_table("t").await.unwrap_err().kind(),
+        ErrorKind::NoSuchTable
+    );
     let new: Texts = one.table("t").create_new().open().await?;
     assert!(new.is_empty().await?);
     other.close_table("t").await?;
@@ -102,7 +132,10 @@ async fn opening_says_what_does_not_fit() -> Done {
     let client = quiet().connect(&server.address()).await?;
     let open = client.table("t").existing().open::<String, String, _>();
     let kind = |error: rhash_client::Error| error.kind();
-    assert_eq!(open.await.map(drop as fn(Texts)).map_err(kind), Err(ErrorKind::NoSuchTable));
+    assert_eq!(
+        open.await.map(drop as fn(Texts)).map_err(kind),
+        Err(ErrorKind::NoSuchTable)
+    );
     let _table: Texts = client.table("t").open().await?;
     let again: Result<Texts, _> = client.table("t").create_new().open().await;
     assert_eq!(again.map(drop).map_err(kind), Err(ErrorKind::TableExists));
@@ -113,14 +146,20 @@ async fn opening_says_what_does_not_fit() -> Done {
     let info = client.find_table("t").await?.ok_or("not listed")?;
     assert_eq!(info.codec, "bincode(String,String)");
     assert_eq!(client.find_table("u").await?, None);
-    assert_eq!(client.stats().await?.tables.len(), client.tables().await?.len());
+    assert_eq!(
+        client.stats().await?.tables.len(),
+        client.tables().await?.len()
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn ten_thousand_tables_share_one_connection_and_one_cache() -> Done {
     let server = server();
-    let client = quiet().cache_bytes(1 << 20).connect(&server.address()).await?;
+    let client = quiet()
+        .cache_bytes(1 << 20)
+        .connect(&server.address())
+        .await?;
     let opening: Vec<_> = (0..10_000)
         .map(|_| {
             let builder = client.temporary();

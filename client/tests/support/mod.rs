@@ -1,7 +1,18 @@
 //! What the client's tests share.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests; the lint's exception is for #[test] only")]
-#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses a part of this")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a failing run is repeated with its seed"
+)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; the lint's exception is for #[test] only"
+)]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test file uses a part of this"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +45,9 @@ pub(crate) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 
 /// The seed of a random test: given in `RHASH_SEED`, or new; printed either way.
 pub(crate) fn seed() -> u64 {
-    let seed = std::env::var("RHASH_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("RHASH_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("RHASH_SEED={seed}");
     seed

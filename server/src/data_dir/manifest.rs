@@ -406,7 +406,7 @@ fn read_runs(bytes: &mut &[u8]) -> Result<Vec<RunId>, Malformed> {
 fn read_text(bytes: &mut &[u8]) -> Result<String, Malformed> {
     std::str::from_utf8(take_bytes(bytes)?)
         .map(str::to_owned)
-        .map_err(|_: std::str::Utf8Error| Malformed("text that is not UTF-8"))
+        .map_err(|_not_utf8| Malformed("text that is not UTF-8"))
 }
 
 fn kind_number(kind: TableKind) -> u8 {

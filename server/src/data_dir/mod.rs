@@ -201,5 +201,5 @@ fn read_identity(path: &Path, bytes: &[u8]) -> Result<[u8; SECRET_BYTES], DataDi
     }
     secret
         .try_into()
-        .map_err(|_: std::array::TryFromSliceError| damaged("its length is wrong"))
+        .map_err(|_wrong_length| damaged("its length is wrong"))
 }

@@ -49,10 +49,6 @@ impl Hashes {
 
 impl Table {
     /// Counts the entries, exactly.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "it is there, in the module of scans"
-    )]
     pub fn len(self: &Arc<Self>) -> Answer<u64> {
         self.on_pool(|table| {
             let mut count = 0;

@@ -27,6 +27,9 @@ pub(crate) enum Spilled {
     Nothing,
 }
 
+/// An interval in transit, and the runs that lie below it.
+type TakenOut = (Arc<Frozen>, Arc<Ranges<Arc<Run>>>);
+
 /// A run as it was written, and what it makes superfluous.
 struct Written {
     run: Option<Arc<Run>>,
@@ -61,10 +64,7 @@ impl Table {
     }
 
     /// The oldest interval in transit, or a new one.
-    pub(super) fn take_out(
-        &self,
-        bytes_target: usize,
-    ) -> Option<(Arc<Frozen>, Arc<Ranges<Arc<Run>>>)> {
+    pub(super) fn take_out(&self, bytes_target: usize) -> Option<TakenOut> {
         let mut state = self.state.lock();
         if state.closed {
             return None;

@@ -60,7 +60,7 @@ async fn a_refusal_that_passes_is_not_noticed() -> Done {
         let table = table.clone();
         tokio::spawn(async move { table.flush().await })
     };
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    eventually("refusals", || server.seen().refusals > 2).await;
     table.append_many(b"k", b"b").await?;
     server.set(|hooks| hooks.refuse_writes = None);
     flushing.await??;
@@ -185,5 +185,21 @@ async fn a_bulk_names_the_keys_of_the_batch_that_failed() -> Done {
         (error.kind(), error.keys().count()),
         (ErrorKind::OutOfMemory, 2)
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_busy_server_is_asked_again_for_what_it_decides() -> Done {
+    let server = server();
+    let client = quiet().connect(&server.address()).await?;
+    let table: RemoteHash<String, rhash_client::Counter> = client.table("c").open().await?;
+    server.set(|hooks| hooks.refuse_writes = Some(ErrorCode::Busy));
+    let asking = {
+        let table = table.clone();
+        tokio::spawn(async move { table.add_and_get("n", 1).await })
+    };
+    eventually("a refusal", || server.seen().refusals > 2).await;
+    server.set(|hooks| hooks.refuse_writes = None);
+    assert_eq!(asking.await??, 1);
     Ok(())
 }

@@ -15,7 +15,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use lru::LruCache;
 use parking_lot::Mutex;
 use rhash_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
 use tokio::sync::Notify;
@@ -24,11 +23,15 @@ use crate::error::FailedKeys;
 
 mod op;
 mod pending;
+mod clean;
 #[cfg(test)]
 mod tests;
 
-use self::pending::{BatchLimits, Known, Pending};
-pub(crate) use self::{op::CachedOp, pending::Batch};
+use self::{
+    clean::CleanEntries,
+    pending::{BatchLimits, Known, Pending},
+};
+pub(crate) use self::{clean::ReadMark, op::CachedOp, pending::Batch};
 
 /// Names a table in the cache; keys carry it as their first bytes.
 pub(crate) type Slot = u32;
@@ -39,16 +42,13 @@ pub(crate) const SLOT_BYTES: usize = size_of::<Slot>();
 /// What a pending entry takes beyond its key and value: map, order and key headers.
 pub(crate) const PENDING_OVERHEAD_BYTES: usize = 200;
 
-/// What a clean entry takes beyond its key and value.
-const CLEAN_OVERHEAD_BYTES: usize = 120;
-
 const BATCH_LIMITS: BatchLimits = BatchLimits {
     bytes_target: BATCH_BYTES_TARGET,
     entries_max: BATCH_ENTRIES_MAX,
 };
 
-/// Keys share these counters of touches; sharing one costs only a cached read.
-const TOUCHES: usize = 1024;
+/// The epoch of a table that is not open: nothing is kept for it.
+const NO_EPOCH: u64 = u64::MAX;
 
 /// The bounds of a cache.
 #[derive(Debug, Clone, Copy)]
@@ -72,13 +72,6 @@ pub(crate) enum Look {
     Fragments,
     /// The server must be asked; keep the answer under this mark.
     Miss(ReadMark),
-}
-
-/// When a read began, so that its answer is not kept if it came to be old.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ReadMark {
-    epoch: u64,
-    touches: u64,
 }
 
 /// What became of a write.
@@ -118,22 +111,13 @@ pub(crate) struct Cache {
 
 #[derive(Debug)]
 struct State {
-    clean: LruCache<Arc<[u8]>, Clean>,
-    clean_bytes: usize,
+    clean: CleanEntries,
     pending_bytes: usize,
     pending_items: usize,
     tables: HashMap<Slot, Table>,
     /// Tables with dirty writes, by the time at which the flusher should look at them.
     due: BTreeSet<(Instant, Slot)>,
     stamp_last: u64,
-    touches: Box<[u64; TOUCHES]>,
-}
-
-#[derive(Debug)]
-struct Clean {
-    value: Option<Bytes>,
-    /// The table's epoch when it was read; it is void in another.
-    epoch: u64,
 }
 
 #[derive(Debug, Default)]
@@ -150,14 +134,12 @@ impl Cache {
         Self {
             limits,
             state: Mutex::new(State {
-                clean: LruCache::unbounded(),
-                clean_bytes: 0,
+                clean: CleanEntries::new(),
                 pending_bytes: 0,
                 pending_items: 0,
                 tables: HashMap::new(),
                 due: BTreeSet::new(),
                 stamp_last: 0,
-                touches: Box::new([0; TOUCHES]),
             }),
             room: Notify::new(),
             flush_wanted: Notify::new(),
@@ -194,26 +176,19 @@ impl Cache {
         let mut state = self.state.lock();
         let state = &mut *state;
         let Some(table) = state.tables.get(&slot) else {
-            return Look::Miss(ReadMark {
-                epoch: u64::MAX,
-                touches: 0,
-            });
+            return Look::Miss(state.clean.mark(key, NO_EPOCH));
         };
         match table.pending.look(key) {
             Known::Value(value) => return Look::Value(value),
             Known::Fragments => return Look::Fragments,
             Known::Nothing => {}
         }
-        if let Some(clean) = state.clean.get(key)
-            && clean.epoch == table.epoch
-            && table.sole
+        if table.sole
+            && let Some(value) = state.clean.get(key, table.epoch)
         {
-            return Look::Value(clean.value.clone());
+            return Look::Value(value);
         }
-        Look::Miss(ReadMark {
-            epoch: table.epoch,
-            touches: state.touches[touch_index(key)],
-        })
+        Look::Miss(state.clean.mark(key, table.epoch))
     }
 
     /// Takes a write in, behind those of the same key that are there.
@@ -240,7 +215,7 @@ impl Cache {
             return Written::NoRoom(op);
         }
         state.stamp_last += 1;
-        state.touches[touch_index(key)] += 1;
+        state.clean.touch(key);
         let before = table.pending.bytes();
         table.pending.write(key, op, state.stamp_last);
         state.pending_bytes = state.pending_bytes + table.pending.bytes() - before;
@@ -253,8 +228,8 @@ impl Cache {
             table.pending.due = Some(due);
             state.due.insert((due, slot));
         }
-        if new_item && let Some(old) = state.clean.pop(key) {
-            state.clean_bytes -= clean_cost(key, &old);
+        if new_item {
+            state.clean.remove(key);
         }
         self.evict(state);
         if wake || self.is_full(state) {
@@ -275,13 +250,12 @@ impl Cache {
     /// Drops clean entries, the least recently used first, until the bounds hold.
     fn evict(&self, state: &mut State) {
         let items_max = self.limits.items_max.unwrap_or(usize::MAX);
-        while state.clean_bytes + state.pending_bytes > self.limits.bytes_max
+        while state.clean.bytes() + state.pending_bytes > self.limits.bytes_max
             || state.clean.len() + state.pending_items > items_max
         {
-            let Some((key, clean)) = state.clean.pop_lru() else {
+            if !state.clean.evict_one() {
                 return;
-            };
-            state.clean_bytes -= clean_cost(&key, &clean);
+            }
         }
     }
 
@@ -292,19 +266,9 @@ impl Cache {
         let Some(table) = state.tables.get(&slot) else {
             return;
         };
-        let current = ReadMark {
-            epoch: table.epoch,
-            touches: state.touches[touch_index(&key)],
-        };
-        let fresh = (current.epoch, current.touches) == (mark.epoch, mark.touches);
-        if fresh && table.sole && !table.pending.contains(&key) {
-            put_clean(
-                &mut state.clean,
-                &mut state.clean_bytes,
-                key,
-                value,
-                mark.epoch,
-            );
+        let is_fresh = state.clean.mark(&key, table.epoch) == mark;
+        if is_fresh && table.sole && !table.pending.contains(&key) {
+            state.clean.put(key, value, mark.epoch);
             self.evict(state);
         }
     }
@@ -314,17 +278,13 @@ impl Cache {
     pub(crate) fn touch(&self, slot: Slot, key: &[u8]) -> ReadMark {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let touches = &mut state.touches[touch_index(key)];
-        *touches += 1;
-        let touches = *touches;
-        if let Some(old) = state.clean.pop(key) {
-            state.clean_bytes -= clean_cost(key, &old);
-        }
+        state.clean.touch(key);
+        state.clean.remove(key);
         let epoch = state
             .tables
             .get(&slot)
-            .map_or(u64::MAX, |table| table.epoch);
-        ReadMark { epoch, touches }
+            .map_or(NO_EPOCH, |table| table.epoch);
+        state.clean.mark(key, epoch)
     }
 
     /// Keeps the value of a key that the answer to a write told, unless it was touched since that
@@ -438,10 +398,10 @@ impl Cache {
         };
         let (bytes, items) = (table.pending.bytes(), table.pending.len());
         let (sole, epoch) = (table.sole, table.epoch);
-        let (clean, clean_bytes) = (&mut state.clean, &mut state.clean_bytes);
+        let clean = &mut state.clean;
         table.pending.settle(batch, keys, |key, value| {
             if sole {
-                put_clean(clean, clean_bytes, Arc::clone(key), value, epoch);
+                clean.put(Arc::clone(key), value, epoch);
             }
         });
         state.pending_bytes -= bytes - table.pending.bytes();
@@ -504,7 +464,7 @@ impl Cache {
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         let state = self.state.lock();
-        state.clean_bytes + state.pending_bytes
+        state.clean.bytes() + state.pending_bytes
     }
 
     #[cfg(test)]
@@ -521,36 +481,6 @@ fn reschedule(table: &mut Table, all: &mut BTreeSet<(Instant, Slot)>, slot: Slot
     }
 }
 
-fn put_clean(
-    clean: &mut LruCache<Arc<[u8]>, Clean>,
-    clean_bytes: &mut usize,
-    key: Arc<[u8]>,
-    value: Option<Bytes>,
-    epoch: u64,
-) {
-    let entry = Clean { value, epoch };
-    *clean_bytes += clean_cost(&key, &entry);
-    let key_bytes = key.len();
-    if let Some((_, old)) = clean.push(key, entry) {
-        *clean_bytes -= key_bytes + CLEAN_OVERHEAD_BYTES + old.value.map_or(0, |value| value.len());
-    }
-}
-
-fn clean_cost(key: &[u8], clean: &Clean) -> usize {
-    key.len() + CLEAN_OVERHEAD_BYTES + clean.value.as_ref().map_or(0, Bytes::len)
-}
-
 fn without_slot(key: &[u8]) -> &[u8] {
     key.get(SLOT_BYTES..).unwrap_or_default()
-}
-
-/// Which counter of touches a key shares.
-fn touch_index(key: &[u8]) -> usize {
-    let mut hash = 0u64;
-    for chunk in key.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-    (hash >> 32) as usize % TOUCHES
 }

@@ -1,6 +1,9 @@
 //! Writes: blind ones through the cache, conditional ones on the server.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use rhash_protocol::{Op, Ops, Outcome as WireOutcome, Request, Response, packed::push_op};
@@ -12,9 +15,13 @@ use super::{
 use crate::{
     cache::{CachedOp, Written},
     config::CachePolicy,
-    error::Result,
-    pipeline,
+    error::{ErrorKind, Result},
+    pipeline::{self, Reply},
 };
+
+/// The waits before a write that found the server busy is sent again.
+const BUSY_WAIT_MIN: Duration = Duration::from_millis(2);
+const BUSY_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// A write that the server decides on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,11 +112,7 @@ impl TableCore {
         let count = op.push(without_slot(&key), self.client.value_bytes_max, &mut packed);
         let cache = &self.client.cache;
         let mark = cache.touch(self.slot, &key);
-        let request = Request::Write {
-            table: self.id,
-            ops: Ops::new(count, &packed),
-        };
-        let written = self.call(request).await;
+        let written = self.send_write(Ops::new(count, &packed)).await;
         let keeps = self.policy == CachePolicy::WriteThrough && written.is_ok();
         match op.known() {
             Some(value) if keeps => {
@@ -120,6 +123,29 @@ impl TableCore {
         match written?.response()? {
             Response::Written(_) => Ok(()),
             other => Err(pipeline::unexpected(&other)),
+        }
+    }
+
+    /// Sends a batch by itself. A server that is busy has not applied it and says so for good, so
+    /// that it can go again under a new number.
+    async fn send_write(&self, ops: Ops<'_>) -> Result<Reply> {
+        let begun = Instant::now();
+        let mut wait = BUSY_WAIT_MIN;
+        loop {
+            let request = Request::Write {
+                table: self.id,
+                ops,
+            };
+            match self.call(request).await {
+                Err(error)
+                    if error.kind() == ErrorKind::Busy
+                        && begun.elapsed() < self.client.retry_deadline =>
+                {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(BUSY_WAIT_MAX);
+                }
+                result => return result,
+            }
         }
     }
 
@@ -135,11 +161,7 @@ impl TableCore {
         push_op(&mut packed, &condition.op(without_slot(&key)));
         let cache = &self.client.cache;
         let mark = cache.touch(self.slot, &key);
-        let request = Request::Write {
-            table: self.id,
-            ops: Ops::new(1, &packed),
-        };
-        let outcome = match self.call(request).await {
+        let outcome = match self.send_write(Ops::new(1, &packed)).await {
             Ok(reply) => match reply.response()? {
                 Response::Written(outcomes) => match outcomes.iter().next() {
                     Some(Ok(WireOutcome::Absent)) => Ok(Outcome::Absent),

@@ -84,6 +84,8 @@ pub struct Seen {
     pub by_key: HashMap<Vec<u8>, u64>,
     /// Batches that came again and were answered from memory.
     pub repeats: u64,
+    /// Batches refused.
+    pub refusals: u64,
     /// Keys asked for.
     pub gets: u64,
     /// Connections that got through the handshake.

@@ -340,6 +340,7 @@ impl Tables {
     ) -> Result<Response<'a>, WireError> {
         let table = self.table(table, session)?;
         if let Some(code) = hooks.refuse_writes {
+            seen.refusals += 1;
             return Err(refuse(code, format!("writes are refused: {code:?}")));
         }
         if ops.check().is_err() {

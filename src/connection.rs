@@ -15,6 +15,9 @@ use crate::{
 
 /// What the client's cache may hold. Commands run once, so there is little to find again.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// What may be sent and not answered: enough to keep a server busy, and little beside the memory of
+/// one that runs inside this command.
+const IN_FLIGHT_BYTES: usize = 2 * 1024 * 1024;
 /// How long a server that does not answer is tried again.
 const RETRY_DEADLINE: Duration = Duration::from_secs(5);
 /// Where the data directory is, unless `--data` says otherwise.
@@ -100,6 +103,7 @@ impl Session {
 fn connect(address: &str) -> Outcome<Client> {
     let builder = Client::builder()
         .cache_bytes(CACHE_BYTES)
+        .in_flight_bytes(IN_FLIGHT_BYTES)
         .retry_deadline(RETRY_DEADLINE);
     Ok(builder.client_name("rhash").connect(address)?)
 }

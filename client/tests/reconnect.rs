@@ -66,7 +66,9 @@ async fn conditional_writes_keep_their_answers_over_a_cut() -> Done {
     Ok(())
 }
 
-#[tokio::test]
+/// With several threads, the writer of a lost connection once took a call that was queued again
+/// for the next one, and sent it to nobody.
+#[tokio::test(flavor = "multi_thread")]
 async fn concurrent_calls_all_survive_cuts() -> Done {
     let server = server();
     let client = quiet()
@@ -78,7 +80,7 @@ async fn concurrent_calls_all_survive_cuts() -> Done {
         .map(|key| {
             let table = table.clone();
             tokio::spawn(async move {
-                for _ in 0..10 {
+                for _ in 0..100 {
                     table.add(key % 7, 1).await?;
                     table.get(key).await?;
                 }
@@ -86,7 +88,7 @@ async fn concurrent_calls_all_survive_cuts() -> Done {
             })
         })
         .collect();
-    for _ in 0..5 {
+    for _ in 0..30 {
         let connections = server.seen().connections;
         server.cut();
         eventually("a reconnect", || server.seen().connections > connections).await;
@@ -95,7 +97,7 @@ async fn concurrent_calls_all_survive_cuts() -> Done {
         task.await??;
     }
     let sum: i64 = table.get_many(0..7u32).await?.into_iter().flatten().sum();
-    assert_eq!(sum, 500);
+    assert_eq!(sum, 5000);
     Ok(())
 }
 

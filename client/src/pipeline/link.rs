@@ -194,17 +194,23 @@ async fn drive(shared: &Arc<Shared>, link: Link) -> Error {
             }
         }
     };
-    tokio::select! {
+    let error = tokio::select! {
         result = reading => {
             let Err::<std::convert::Infallible, _>(error) = result;
             error
         }
         result = &mut writing.0 => match result {
-            Ok(error) => lost(&address, error),
-            Err(error) => lost(&address, error),
+            // It has ended, and must not be waited for again.
+            Ok(error) => return lost(&address, error),
+            Err(error) => return lost(&address, error),
         },
         () = shared.give_up.notified() => lost(&address, "the server is silent"),
-    }
+    };
+    // IMPORTANT: the old writer has ended before calls are queued again for the next connection,
+    // or it could take one of them and send it to nobody.
+    writing.0.abort();
+    let _aborted = (&mut writing.0).await;
+    error
 }
 
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);

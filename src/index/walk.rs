@@ -24,10 +24,7 @@ pub(crate) enum Found {
 /// Walks through each path in turn, in the order of the names, so that two runs over the same
 /// files give their documents the same numbers. The directory `left_out`, where a server writes
 /// while files are read, is not entered unless it was given by name.
-pub(crate) fn walk(
-    paths: &[PathBuf],
-    left_out: Option<&Path>,
-) -> impl Iterator<Item = Found> {
+pub(crate) fn walk(paths: &[PathBuf], left_out: Option<&Path>) -> impl Iterator<Item = Found> {
     let left_out = left_out.and_then(|directory| directory.canonicalize().ok());
     paths.iter().flat_map(move |path| {
         let left_out = left_out.clone();

@@ -39,8 +39,9 @@ pub(crate) fn read(path: &Path) -> io::Result<Document> {
         ));
     }
     if metadata.len() <= PIECE_BYTES_MAX as u64 {
-        let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
-        // A file may grow while it is read.
+        // All pieces are allocated alike, which suits an allocator that keeps pages for each size.
+        // One byte more than a piece tells whether the file grew while it was read.
+        let mut bytes = Vec::with_capacity(PIECE_BYTES_MAX + 1);
         file.by_ref()
             .take(PIECE_BYTES_MAX as u64 + 1)
             .read_to_end(&mut bytes)?;
@@ -94,7 +95,7 @@ impl Pieces {
         if !self.text {
             return Ok(None);
         }
-        let mut bytes = Vec::with_capacity(PIECE_BYTES_MAX);
+        let mut bytes = Vec::with_capacity(PIECE_BYTES_MAX + 1);
         bytes.append(&mut self.carried);
         let room = PIECE_BYTES_MAX - bytes.len();
         let read = self

@@ -158,7 +158,7 @@ mod tests {
     fn a_missing_path_is_unreadable() -> io::Result<()> {
         let root = tempfile::tempdir()?;
         let missing = root.path().join("missing");
-        let found: Vec<_> = walk(&[missing.clone()], None).collect();
+        let found: Vec<_> = walk(std::slice::from_ref(&missing), None).collect();
         assert!(
             matches!(&found[..], [Found::Unreadable { path, reason }]
                 if *path == missing && reason.starts_with("No such file")),

@@ -29,7 +29,7 @@ mod tests;
 
 use self::{
     clean::CleanEntries,
-    pending::{BatchLimits, Known, Pending},
+    pending::{Added, BatchLimits, Known, Pending},
 };
 pub(crate) use self::{clean::ReadMark, op::CachedOp, pending::Batch};
 
@@ -202,24 +202,30 @@ impl Cache {
         let Some(table) = state.tables.get_mut(&slot) else {
             return Written::TooLarge(op);
         };
-        let new_item = !table.pending.contains(key);
-        if table.pending.grown_bytes(key, &op) > self.limits.op_bytes_max {
-            return Written::Behind(op);
-        }
         let no_room = state.pending_bytes + cost > self.limits.bytes_max
             || self
                 .limits
                 .items_max
-                .is_some_and(|max| new_item && state.pending_items >= max);
+                .is_some_and(|max| state.pending_items >= max && !table.pending.contains(key));
         if no_room && state.pending_items > 0 {
             return Written::NoRoom(op);
         }
-        state.stamp_last += 1;
-        state.clean.touch(key);
         let before = table.pending.bytes();
-        table.pending.write(key, op, state.stamp_last);
+        let stamp = state.stamp_last + 1;
+        let added = match table
+            .pending
+            .write(key, op, stamp, self.limits.op_bytes_max)
+        {
+            Ok(added) => added,
+            Err(op) => return Written::Behind(op),
+        };
+        state.stamp_last = stamp;
         state.pending_bytes = state.pending_bytes + table.pending.bytes() - before;
-        state.pending_items += usize::from(new_item);
+        state.clean.touch(key);
+        if added == Added::Entry {
+            state.pending_items += 1;
+            state.clean.remove(key);
+        }
         let mut wake = false;
         if table.pending.due.is_none() {
             let due = Instant::now() + self.limits.flush_interval;
@@ -227,9 +233,6 @@ impl Cache {
             wake = state.due.first().is_none_or(|&(first, _)| due < first);
             table.pending.due = Some(due);
             state.due.insert((due, slot));
-        }
-        if new_item {
-            state.clean.remove(key);
         }
         self.evict(state);
         if wake || self.is_full(state) {

@@ -51,6 +51,15 @@ impl CachedOp {
         }
     }
 
+    /// How long this write would be with `later` behind it; 0 if nothing grows.
+    pub(crate) fn grown_bytes(&self, later: &Self) -> usize {
+        match (self, later) {
+            (Self::Append(first), Self::Append(second)) => first.len() + second.len(),
+            (Self::Put(value), Self::Append(bytes)) => value.len() + bytes.len(),
+            _ => 0,
+        }
+    }
+
     /// The bytes that this write holds in memory, its struct apart.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {

@@ -14,8 +14,9 @@ use super::{CachedOp, PENDING_OVERHEAD_BYTES, SLOT_BYTES};
 const SKIPPED_MAX: usize = 1024;
 
 /// The writes of one key: at most one in flight, and at most one that waits behind it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entry {
+    key: Arc<[u8]>,
     /// Sent, and not answered.
     in_flight: Option<Stamped>,
     /// Not sent.
@@ -27,6 +28,15 @@ struct Stamped {
     op: CachedOp,
     /// When the oldest write in it was made, as a number that grows.
     stamp: u64,
+}
+
+/// What a write was added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// Nothing: it makes the entry.
+    Entry,
+    /// Writes of the same key.
+    Behind,
 }
 
 /// What the pending writes say about a key.
@@ -66,7 +76,7 @@ struct Packed {
 /// The pending writes of one table.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    entries: HashMap<Arc<[u8]>, Entry>,
+    entries: HashMap<Arc<[u8]>, Entry, lru::DefaultHasher>,
     /// Dirty keys in the order of their stamps.
     order: BTreeMap<u64, Arc<[u8]>>,
     /// The batches in flight, with the oldest stamp of each.
@@ -112,19 +122,6 @@ impl Pending {
         self.entries.contains_key(key)
     }
 
-    /// How long the dirty write of a key would be with `op` behind it; 0 if nothing grows.
-    pub(crate) fn grown_bytes(&self, key: &[u8], op: &CachedOp) -> usize {
-        let CachedOp::Append(bytes) = op else {
-            return 0;
-        };
-        let dirty = self.entries.get(key).and_then(|entry| entry.dirty.as_ref());
-        match dirty.map(|dirty| &dirty.op) {
-            Some(CachedOp::Append(first)) => first.len() + bytes.len(),
-            Some(CachedOp::Put(value)) => value.len() + bytes.len(),
-            _ => 0,
-        }
-    }
-
     pub(crate) fn look(&self, key: &[u8]) -> Known {
         let Some(entry) = self.entries.get(key) else {
             return Known::Nothing;
@@ -149,28 +146,32 @@ impl Pending {
         }
     }
 
-    /// Adds a write behind those that are there.
-    pub(crate) fn write(&mut self, key: &[u8], op: CachedOp, stamp: u64) {
-        if let Some((shared, _)) = self.entries.get_key_value(key) {
-            let shared = Arc::clone(shared);
-            self.write_behind(&shared, op, stamp);
-            return;
-        }
-        let shared: Arc<[u8]> = key.into();
-        self.bytes += key.len() + PENDING_OVERHEAD_BYTES + op.heap_bytes();
-        self.order.insert(stamp, Arc::clone(&shared));
-        let entry = Entry {
-            in_flight: None,
-            dirty: Some(Stamped { op, stamp }),
-        };
-        self.entries.insert(shared, entry);
-    }
-
-    fn write_behind(&mut self, key: &Arc<[u8]>, op: CachedOp, stamp: u64) {
+    /// Adds a write behind those that are there; gives it back if that would grow what waits for
+    /// the key beyond `op_bytes_max`.
+    pub(crate) fn write(
+        &mut self,
+        key: &[u8],
+        op: CachedOp,
+        stamp: u64,
+        op_bytes_max: usize,
+    ) -> Result<Added, CachedOp> {
         let Some(entry) = self.entries.get_mut(key) else {
-            return;
+            let shared: Arc<[u8]> = key.into();
+            self.bytes += key.len() + PENDING_OVERHEAD_BYTES + op.heap_bytes();
+            self.order.insert(stamp, Arc::clone(&shared));
+            let entry = Entry {
+                key: Arc::clone(&shared),
+                in_flight: None,
+                dirty: Some(Stamped { op, stamp }),
+            };
+            self.entries.insert(shared, entry);
+            return Ok(Added::Entry);
         };
         let dirty = match entry.dirty.take() {
+            Some(old) if old.op.grown_bytes(&op) > op_bytes_max => {
+                entry.dirty = Some(old);
+                return Err(op);
+            }
             Some(old) => {
                 self.bytes -= old.op.heap_bytes();
                 Stamped {
@@ -179,12 +180,13 @@ impl Pending {
                 }
             }
             None => {
-                self.order.insert(stamp, Arc::clone(key));
+                self.order.insert(stamp, Arc::clone(&entry.key));
                 Stamped { op, stamp }
             }
         };
         self.bytes += dirty.op.heap_bytes();
         entry.dirty = Some(dirty);
+        Ok(Added::Behind)
     }
 
     /// Takes the oldest writes for a batch of about `bytes_target`, all of different keys, none
@@ -219,15 +221,15 @@ impl Pending {
 
     /// Takes the write of one key, if it is dirty and not in flight.
     pub(crate) fn take_one(&mut self, key: &[u8], op_bytes_max: usize) -> Option<Batch> {
-        let shared = Arc::clone(self.entries.get_key_value(key)?.0);
         let entry = self.entries.get_mut(key)?;
         let stamp = match (&entry.in_flight, &entry.dirty) {
             (None, Some(dirty)) => dirty.stamp,
             _ => return None,
         };
+        let taken = vec![(stamp, Arc::clone(&entry.key))];
         let mut batch = Packed::default();
-        batch.push_dirty(&shared, entry, op_bytes_max);
-        self.launch(vec![(stamp, shared)], batch)
+        batch.push_dirty(key, entry, op_bytes_max);
+        self.launch(taken, batch)
     }
 
     fn launch(&mut self, taken: Vec<(u64, Arc<[u8]>)>, batch: Packed) -> Option<Batch> {

@@ -18,12 +18,32 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 /// A writer looks again this often, should a wake-up have been for others.
 const STALL_LOOK: Duration = Duration::from_millis(20);
 
+/// A writer that waits, for as long as this lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// The account of the RAM that entries take.
 #[derive(Debug)]
 pub(crate) struct Budget {
     tracked: AtomicUsize,
     admitted: AtomicUsize,
     entries_max: AtomicUsize,
+    /// Writers that wait: the governor then spills below the high mark, too.
+    waiting: AtomicUsize,
+    /// The governor found nothing more to spill.
+    at_floor: AtomicBool,
     freed: Notify,
     governor_wanted: Mutex<bool>,
     governor_wakes: Condvar,
@@ -38,6 +58,8 @@ impl Budget {
             tracked: AtomicUsize::new(0),
             admitted: AtomicUsize::new(0),
             entries_max: AtomicUsize::new(entries_max),
+            waiting: AtomicUsize::new(0),
+            at_floor: AtomicBool::new(false),
             freed: Notify::new(),
             governor_wanted: Mutex::new(false),
             governor_wakes: Condvar::new(),
@@ -90,7 +112,8 @@ impl Budget {
         loop {
             // A write larger than all the room there is goes in alone.
             let fits = self.tracked_bytes() + admitted + bytes <= self.entries_bytes_max();
-            let alone = admitted == 0 && self.tracked_bytes() <= self.low_mark();
+            let has_given = self.tracked_bytes() <= self.low_mark() || self.at_floor.load(Relaxed);
+            let alone = admitted == 0 && has_given;
             if !fits && !alone {
                 return false;
             }
@@ -119,6 +142,7 @@ impl Budget {
         if self.try_admit(bytes) {
             return Ok(0);
         }
+        let _waiting = Waiting::among(&self.waiting);
         let began = Instant::now();
         while began.elapsed() < STALL_MAX {
             self.wake_governor();
@@ -140,6 +164,18 @@ impl Budget {
                 STALL_MAX.as_secs()
             ),
         }))
+    }
+
+    /// Whether the governor shall spill.
+    pub(crate) fn wants_relief(&self) -> bool {
+        let waited_for = self.waiting.load(Relaxed) > 0 && self.tracked_bytes() > self.low_mark();
+        waited_for || self.tracked_bytes() > self.high_mark()
+    }
+
+    /// The governor says whether it found nothing more to spill.
+    pub(crate) fn set_at_floor(&self, at_floor: bool) {
+        self.at_floor.store(at_floor, Relaxed);
+        self.freed.notify_waiters();
     }
 
     /// Why spills fail, if they do.

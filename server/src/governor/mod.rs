@@ -23,7 +23,7 @@ pub(crate) use resident::Resident;
 use crate::{
     shared::Shared,
     store::Tables,
-    table::{MergeDone, Table},
+    table::{MergeDone, Spilled, Table},
 };
 
 /// The governor looks at least this often.
@@ -159,7 +159,7 @@ fn steer(
 /// disk took all that it was given.
 fn relieve(shared: &Shared, tables: &Tables) -> bool {
     let budget = &shared.budget;
-    if budget.tracked_bytes() <= budget.high_mark() && budget.trouble().is_none() {
+    if !budget.wants_relief() && budget.trouble().is_none() {
         return true;
     }
     while budget.tracked_bytes() > budget.low_mark() && !budget.is_stopping() {
@@ -172,20 +172,25 @@ fn relieve(shared: &Shared, tables: &Tables) -> bool {
         let tracked_before = budget.tracked_bytes();
         // Many small tables are spilled at one look, one large table for one step.
         let least = by_size.first().map_or(0, |(bytes, _)| bytes / 2);
-        let mut freed = 0;
+        let (mut freed, mut any) = (0, false);
         for (bytes, table) in by_size {
-            if freed >= shared.steps.spill_bytes || bytes < least || budget.is_stopping() {
+            let enough = any && (freed >= shared.steps.spill_bytes || bytes < least);
+            if enough || budget.is_stopping() {
                 break;
             }
             wait_for_merges(shared, &table);
-            if let Err(error) = table.spill(shared.steps.spill_bytes) {
-                tracing::error!(table = table.id(), error = %error.text, "spill failed");
-                budget.set_trouble(Some(error));
-                return false;
+            match table.spill(shared.steps.spill_bytes) {
+                Ok(spilled) => any |= spilled == Spilled::Some,
+                Err(error) => {
+                    tracing::error!(table = table.id(), error = %error.text, "spill failed");
+                    budget.set_trouble(Some(error));
+                    return false;
+                }
             }
             freed = tracked_before.saturating_sub(budget.tracked_bytes());
         }
-        if budget.tracked_bytes() >= tracked_before {
+        budget.set_at_floor(!any);
+        if !any {
             break;
         }
     }

@@ -36,6 +36,7 @@ use crate::{
 };
 
 pub(crate) use merge::{MergeDone, RUNS_STALL};
+pub(crate) use spill::Spilled;
 
 /// A result that is there at once, or comes from the read pool. What a table looked up in RAM was
 /// looked up when the method was called, so later writes do not change it.

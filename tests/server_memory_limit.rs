@@ -1,0 +1,186 @@
+//! The memory limit holds, as the kernel counts it, while a server takes in far more.
+
+mod server_support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rhash_protocol::{Keys, Op, OpenMode, Ops, Request, Response, Slot, TableKind};
+use server_support::{Peer, ServerProcess, TestResult, keys_bytes, ops_bytes};
+
+const LIMIT_BYTES: u64 = 24 << 20;
+const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+const TABLES: u64 = 10_000;
+
+/// The most anonymous and shared memory that the server was seen to have.
+struct Watch {
+    most: Arc<AtomicU64>,
+    done: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Looks every 20 ms from now on.
+    fn start(server: &Arc<ServerProcess>) -> Self {
+        let (most, done) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let watch = Self {
+            most: Arc::clone(&most),
+            done: Arc::clone(&done),
+        };
+        // A server that outlived its test would be waited for in vain.
+        let server = Arc::downgrade(server);
+        std::thread::spawn(move || {
+            while !done.load(Relaxed) {
+                let Some(server) = server.upgrade() else {
+                    return;
+                };
+                let figure = |name| server.status_bytes(name).unwrap_or(0);
+                most.fetch_max(figure("RssAnon") + figure("RssShmem"), Relaxed);
+                std::thread::park_timeout(SAMPLE_EVERY);
+            }
+        });
+        watch
+    }
+
+    fn end(self) -> u64 {
+        self.done.store(true, Relaxed);
+        self.most.load(Relaxed)
+    }
+}
+
+fn value(number: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(number);
+    // Most are small, some are large, a few are as large as may be (an eighth of the limit).
+    let length = match number % 1000 {
+        0 => 3 << 20,
+        1..20 => rng.usize(..100_000),
+        _ => rng.usize(..300),
+    };
+    vec![number as u8; length]
+}
+
+#[tokio::test]
+async fn values_of_all_lengths_far_beyond_the_limit_stay_under_it() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let server = Arc::new(ServerProcess::start_in(dir.path())?);
+    let watch = Watch::start(&server);
+    let mut peer = Peer::connect(&server).await?;
+    let (table, _) = peer.open(Some("values")).await?;
+    let (mut number, mut bytes) = (0u64, 0);
+    while bytes < 4 * LIMIT_BYTES as usize {
+        let key = number.to_le_bytes();
+        let value = value(number);
+        bytes += key.len() + value.len();
+        peer.write(
+            table,
+            &[Op::Put {
+                key: &key,
+                value: &value,
+            }],
+        )
+        .await?;
+        number += 1;
+    }
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..500 {
+        let wanted = rng.u64(..number);
+        let expected = value(wanted);
+        let packed = keys_bytes(&[&wanted.to_le_bytes()]);
+        let answered = peer
+            .call(Request::Get {
+                table,
+                keys: Keys::new(1, &packed),
+            })
+            .await?;
+        let Response::Values(values) = answered.response()? else {
+            return Err("not values".into());
+        };
+        match values.iter().next().ok_or("no slot")?? {
+            Slot::Value(found) => assert!(found == expected, "value {wanted}"),
+            Slot::Large(_) => assert!(expected.len() > 100_000, "value {wanted}"),
+            Slot::Absent => return Err(format!("value {wanted} is lost").into()),
+        }
+    }
+    let most = watch.end();
+    assert!(
+        most > 0 && most <= LIMIT_BYTES,
+        "{most} bytes under a limit of {LIMIT_BYTES}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn ten_thousand_small_tables_fit_the_least_limit_and_are_given_back() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let server = Arc::new(ServerProcess::start_in(dir.path())?);
+    let watch = Watch::start(&server);
+    let mut peer = Peer::connect(&server).await?;
+    let mut tables = Vec::new();
+    for number in 0..TABLES {
+        let request = Request::Open {
+            name: None,
+            kind: Some(TableKind::Values),
+            codec: Some("bytes"),
+            mode: OpenMode::OpenOrCreate,
+        };
+        let answered = peer.call(request).await?;
+        let Response::Opened { table, .. } = answered.response()? else {
+            return Err("not opened".into());
+        };
+        tables.push(table);
+        let value = number.to_be_bytes();
+        let packed = ops_bytes(&[Op::Put {
+            key: b"number",
+            value: &value,
+        }]);
+        let written = peer
+            .call(Request::Write {
+                table,
+                ops: Ops::new(1, &packed),
+            })
+            .await?;
+        assert!(matches!(written.response()?, Response::Written(_)));
+    }
+    let packed = keys_bytes(&[b"number"]);
+    for (number, &table) in tables.iter().enumerate().step_by(97) {
+        let answered = peer
+            .call(Request::Get {
+                table,
+                keys: Keys::new(1, &packed),
+            })
+            .await?;
+        let Response::Values(values) = answered.response()? else {
+            return Err("not values".into());
+        };
+        let expected = (number as u64).to_be_bytes();
+        assert_eq!(
+            values.iter().next().ok_or("no slot")??,
+            Slot::Value(&expected)
+        );
+    }
+    for table in tables {
+        let answered = peer.call(Request::Close { table }).await?;
+        assert!(matches!(answered.response()?, Response::Done));
+    }
+    let answered = peer.call(Request::Stats).await?;
+    let Response::Stats(stats) = answered.response()? else {
+        return Err("not stats".into());
+    };
+    assert_eq!(
+        (stats.tables.len(), stats.tracked_bytes, stats.sled_bytes),
+        (0, 0, 0)
+    );
+    let most = watch.end();
+    assert!(
+        most > 0 && most <= LIMIT_BYTES,
+        "{most} bytes under a limit of {LIMIT_BYTES}"
+    );
+    Ok(())
+}

@@ -21,6 +21,7 @@ const TABLES: u64 = 10_000;
 struct Watch {
     most: Arc<AtomicU64>,
     done: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Watch {
@@ -30,28 +31,36 @@ impl Watch {
             Arc::new(AtomicU64::new(0)),
             Arc::new(AtomicBool::new(false)),
         );
-        let watch = Self {
+        let mut watch = Self {
             most: Arc::clone(&most),
             done: Arc::clone(&done),
+            thread: None,
         };
-        // A server that outlived its test would be waited for in vain.
-        let server = Arc::downgrade(server);
-        std::thread::spawn(move || {
+        let server = Arc::clone(server);
+        watch.thread = Some(std::thread::spawn(move || {
             while !done.load(Relaxed) {
-                let Some(server) = server.upgrade() else {
-                    return;
-                };
                 let figure = |name| server.status_bytes(name).unwrap_or(0);
                 most.fetch_max(figure("RssAnon") + figure("RssShmem"), Relaxed);
                 std::thread::park_timeout(SAMPLE_EVERY);
             }
-        });
+        }));
         watch
     }
 
     fn end(self) -> u64 {
-        self.done.store(true, Relaxed);
         self.most.load(Relaxed)
+    }
+}
+
+impl Drop for Watch {
+    // The server is killed by whoever drops it last. That must not be a thread which the end of
+    // the process cuts off: the server would go on alone.
+    fn drop(&mut self) {
+        self.done.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            drop(thread.join());
+        }
     }
 }
 

@@ -55,11 +55,12 @@ pub(crate) struct HubParts {
 impl Hub {
     /// The hub of a server that starts now.
     pub(crate) fn new(parts: HubParts) -> Arc<Self> {
+        let account = parts.store.buffer_account();
         Arc::new(Self {
             store: parts.store,
             sessions: Arc::new(Sessions::new(parts.lease)),
             holders: Holders::default(),
-            assembly: Arc::new(AssemblyPool::new(parts.mem_limit_bytes)),
+            assembly: Arc::new(AssemblyPool::new(parts.mem_limit_bytes, account)),
             mem_limit_bytes: parts.mem_limit_bytes,
             value_bytes_max: parts.value_bytes_max,
             memory_only: parts.memory_only,

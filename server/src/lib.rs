@@ -21,6 +21,7 @@ pub mod table;
 mod shared;
 mod hot;
 pub mod cold;
+mod mapped;
 mod ranges;
 pub mod data_dir;
 mod governor;

@@ -93,7 +93,7 @@ pub enum ColdError {
 
 impl ColdError {
     /// An error of the file system, with a full disk told apart.
-    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         if is_disk_full(&source) {
             Self::DiskFull { action, path }

@@ -14,10 +14,10 @@ use std::{
 use super::{
     error::ColdError,
     home::{Home, RunBytes, RunSink, Shape},
-    mapped::Mapped,
     open_files::{FileSlot, OpenFiles},
     store::RunId,
 };
+use crate::mapped::Mapped;
 
 /// The extension of a finished run.
 const FINISHED: &str = "run";

@@ -16,7 +16,6 @@ mod leaf;
 mod column;
 mod format;
 mod home;
-mod mapped;
 mod open_files;
 mod file_home;
 mod sled_home;

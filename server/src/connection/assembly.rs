@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
+use crate::store::BufferAccount;
+
 /// The share of the memory limit that half-received requests may take together, the one that
 /// overdraws apart.
 const LIMIT_SHARE: u64 = 16;
@@ -18,20 +20,26 @@ const UNIT_BYTES: usize = 64 * 1024;
 /// The most units of the pool: 1 GiB.
 const UNITS_MAX: usize = 1 << 14;
 
+/// What a byte of a half-received request is charged: its buffer doubles as it grows, and is
+/// copied while both are there; then its value is copied once more, into its table.
+const CHARGE_FACTOR: usize = 4;
+
 /// The room of a server.
 #[derive(Debug)]
 pub(crate) struct AssemblyPool {
     units: Arc<Semaphore>,
     overdraft: Arc<Mutex<()>>,
+    account: BufferAccount,
 }
 
 impl AssemblyPool {
-    /// The room of a server with this memory limit.
-    pub(crate) fn new(mem_limit_bytes: u64) -> Self {
+    /// The room of a server with this memory limit; what is taken of it is charged to `account`.
+    pub(crate) fn new(mem_limit_bytes: u64, account: BufferAccount) -> Self {
         let share = usize::try_from(mem_limit_bytes / LIMIT_SHARE).unwrap_or(usize::MAX);
         Self {
             units: Arc::new(Semaphore::new((share / UNIT_BYTES).clamp(1, UNITS_MAX))),
             overdraft: Arc::default(),
+            account,
         }
     }
 }
@@ -43,6 +51,7 @@ pub(crate) struct AssemblyRoom {
     taken: Vec<OwnedSemaphorePermit>,
     units: usize,
     overdraft: Option<OwnedMutexGuard<()>>,
+    charged_bytes: usize,
 }
 
 impl AssemblyRoom {
@@ -53,11 +62,14 @@ impl AssemblyRoom {
             taken: Vec::new(),
             units: 0,
             overdraft: None,
+            charged_bytes: 0,
         }
     }
 
     /// Waits until there is room for `bytes` in all. Cancel safe.
     pub(crate) async fn cover(&mut self, bytes: usize) {
+        self.charge(bytes.saturating_mul(CHARGE_FACTOR));
+        self.pool.account.make_room().await;
         let missing = bytes.div_ceil(UNIT_BYTES).saturating_sub(self.units);
         if missing == 0 || self.overdraft.is_some() {
             return;
@@ -80,6 +92,20 @@ impl AssemblyRoom {
         self.taken.clear();
         self.units = 0;
         self.overdraft = None;
+        self.charge(0);
+    }
+
+    fn charge(&mut self, bytes: usize) {
+        if bytes != self.charged_bytes {
+            self.pool.account.settle(self.charged_bytes, bytes);
+            self.charged_bytes = bytes;
+        }
+    }
+}
+
+impl Drop for AssemblyRoom {
+    fn drop(&mut self) {
+        self.charge(0);
     }
 }
 
@@ -89,7 +115,7 @@ mod tests {
 
     fn rooms() -> [AssemblyRoom; 3] {
         // One unit for all.
-        let pool = Arc::new(AssemblyPool::new(1 << 20));
+        let pool = Arc::new(AssemblyPool::new(1 << 20, BufferAccount::of_nothing()));
         [(); 3].map(|()| AssemblyRoom::new(Arc::clone(&pool)))
     }
 

@@ -1,10 +1,12 @@
 //! The data directory: who may use it, which format it has, and its secret.
 //!
-//!     LOCK       locked while a server uses the directory
-//!     IDENTITY   format number and the secret that keys are placed with
-//!     MANIFEST   the tables and their runs (see `manifest`)
-//!     runs/      large runs, a file each
-//!     sled/      small runs
+//! ```text
+//! LOCK       locked while a server uses the directory
+//! IDENTITY   format number and the secret that keys are placed with
+//! MANIFEST   the tables and their runs (see `manifest`)
+//! runs/      large runs, a file each
+//! sled/      small runs
+//! ```
 
 pub(crate) mod manifest;
 

@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 /// A writer waits no longer than this for RAM to become free.
 const STALL_MAX: Duration = Duration::from_secs(60);
+/// A half-received request goes on after this, even if there is no room for it.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A writer looks again this often, should a wake-up have been for others.
 const STALL_LOOK: Duration = Duration::from_millis(20);
 
@@ -164,6 +166,24 @@ impl Budget {
                 STALL_MAX.as_secs()
             ),
         }))
+    }
+
+    /// Waits until entries have made room for what was charged, or cannot, or a while has passed.
+    pub(crate) async fn make_room(&self) {
+        if self.tracked_bytes() <= self.entries_bytes_max() {
+            return;
+        }
+        let began = Instant::now();
+        let _waiting = Waiting::among(&self.waiting);
+        while self.tracked_bytes() > self.entries_bytes_max()
+            && !self.at_floor.load(Relaxed)
+            && began.elapsed() < ROOM_WAIT_MAX
+        {
+            self.wake_governor();
+            let freed = self.freed.notified();
+            // Elapsing is no failure: the loop looks again.
+            drop(tokio::time::timeout(STALL_LOOK, freed).await);
+        }
     }
 
     /// Whether the governor shall spill.

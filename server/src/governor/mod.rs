@@ -33,7 +33,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Of the limit, this part stays free for what nobody foresees.
 const MARGIN_SHARE: u64 = 16;
 /// Before anything is measured: what threads, buffers, sled and merges take.
-const OVERHEAD_BYTES: u64 = 8 << 20;
+const OVERHEAD_BYTES: u64 = 12 << 20;
 /// How fast a measured overhead is forgotten: a 1024th of it at each look.
 const FORGET_SHARE: u64 = 1024;
 /// Entries keep at least this part of the limit, whatever the overhead.
@@ -151,7 +151,7 @@ fn steer(
     let overhead_now = now.saturating_sub(tracked_bytes);
     // What was seen once may come again, so it is forgotten slowly.
     *overhead_bytes = overhead_now.max(*overhead_bytes - *overhead_bytes / FORGET_SHARE);
-    let bytes = entries_bytes(limit_bytes, (*overhead_bytes).max(OVERHEAD_BYTES / 2));
+    let bytes = entries_bytes(limit_bytes, (*overhead_bytes).max(OVERHEAD_BYTES));
     shared.budget.set_entries_bytes_max(bytes);
 }
 

@@ -6,11 +6,15 @@
 
 use rhash_protocol::limits::KEY_BYTES_MAX;
 
+use super::chunk::{Chunk, MAPPED_BYTES_MIN};
+
 /// place u64, version u32, key length u24 and flags u8, value length u32, slack u16.
 const HEADER_BYTES: usize = 22;
 const CHUNK_BYTES_MIN: usize = 64;
 const CHUNK_BYTES_MAX: usize = 32 * 1024;
-/// A new chunk is at most this part of what the arena has already, which bounds the waste.
+/// An arena of this size goes on in mapped chunks.
+const MAPPED_FROM_BYTES: usize = 8 * 1024;
+/// From then on a new chunk is about this part of what the arena has already, which bounds the waste.
 const CHUNK_SHARE: usize = 16;
 /// Both halves of an [`EntryRef`] have 16 bits.
 const CHUNKS_MAX: usize = 1 << 16;
@@ -74,7 +78,7 @@ pub(crate) struct ArenaFull;
 /// Chunks of entries.
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
-    chunks: Vec<Vec<u8>>,
+    chunks: Vec<Chunk>,
     capacity_bytes: usize,
     dead_bytes: usize,
 }
@@ -82,7 +86,7 @@ pub(crate) struct Arena {
 impl Arena {
     /// The RAM that the arena takes.
     pub(crate) fn footprint_bytes(&self) -> usize {
-        self.capacity_bytes + self.chunks.capacity() * size_of::<Vec<u8>>()
+        self.capacity_bytes + self.chunks.capacity() * size_of::<Chunk>()
     }
 
     /// What of it belongs to entries that are no more.
@@ -106,15 +110,15 @@ impl Arena {
         let chunk_index = self.chunk_with_room(bytes)?;
         let chunk = &mut self.chunks[chunk_index];
         let at = EntryRef((chunk_index as u32) << 16 | chunk.len() as u32);
-        chunk.extend_from_slice(&header.place.to_le_bytes());
-        chunk.extend_from_slice(&header.version.to_le_bytes());
+        chunk.push(&header.place.to_le_bytes());
+        chunk.push(&header.version.to_le_bytes());
         let length_and_flags = key.len() as u32 | u32::from(header.flags()) << 24;
-        chunk.extend_from_slice(&length_and_flags.to_le_bytes());
-        chunk.extend_from_slice(&(value.len() as u32).to_le_bytes());
-        chunk.extend_from_slice(&slack.to_le_bytes());
-        chunk.extend_from_slice(key);
-        chunk.extend_from_slice(value);
-        chunk.resize(chunk.len() + usize::from(slack), 0);
+        chunk.push(&length_and_flags.to_le_bytes());
+        chunk.push(&(value.len() as u32).to_le_bytes());
+        chunk.push(&slack.to_le_bytes());
+        chunk.push(key);
+        chunk.push(value);
+        chunk.skip(usize::from(slack));
         Ok(at)
     }
 
@@ -224,8 +228,12 @@ impl Arena {
         if self.chunks.len() == CHUNKS_MAX {
             return Err(ArenaFull);
         }
-        let share = (self.capacity_bytes / CHUNK_SHARE).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
-        let chunk = Vec::with_capacity(bytes.max(1 << share.ilog2()));
+        let share = match self.capacity_bytes {
+            // Little is known of an arena that is young, so it grows in small steps of the heap.
+            small if small < MAPPED_FROM_BYTES => (small / 2).max(CHUNK_BYTES_MIN),
+            bytes => (bytes / CHUNK_SHARE).clamp(MAPPED_BYTES_MIN, CHUNK_BYTES_MAX),
+        };
+        let chunk = Chunk::with_capacity(bytes.max(1 << share.ilog2()));
         self.capacity_bytes += chunk.capacity();
         self.chunks.push(chunk);
         Ok(self.chunks.len() - 1)
@@ -233,12 +241,12 @@ impl Arena {
 
     #[inline]
     fn entry(&self, at: EntryRef) -> &[u8] {
-        &self.chunks[(at.0 >> 16) as usize][(at.0 & 0xffff) as usize..]
+        &self.chunks[(at.0 >> 16) as usize].bytes()[(at.0 & 0xffff) as usize..]
     }
 
     #[inline]
     fn entry_mut(&mut self, at: EntryRef) -> &mut [u8] {
-        &mut self.chunks[(at.0 >> 16) as usize][(at.0 & 0xffff) as usize..]
+        &mut self.chunks[(at.0 >> 16) as usize].bytes_mut()[(at.0 & 0xffff) as usize..]
     }
 }
 

@@ -318,7 +318,7 @@ impl Bucket {
         match entry.value {
             Value::Inline(value) => self.write(None, entry.header, entry.key, value, 0),
             Value::Large(large) => {
-                let number = self.keep_large(large.clone());
+                let number = self.keep_large(large.share());
                 self.write(None, entry.header, entry.key, &number.to_le_bytes(), 0)
             }
         }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use super::chunk::Chunk;
 use crate::cold::PART_BYTES_MAX;
 
-/// A value of more than [`super::INLINE_BYTES_MAX`] bytes.
+/// A value of more than [`super::bucket::INLINE_BYTES_MAX`] bytes.
 ///
 /// Full parts never change again, so a reader takes them by reference count; only the tail, at most
 /// one part long, is copied for it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Large {
-    full: Vec<Arc<[u8]>>,
-    tail: Vec<u8>,
+    full: Vec<Arc<Chunk>>,
+    tail: Option<Chunk>,
 }
 
 impl Large {
@@ -22,54 +23,74 @@ impl Large {
         large
     }
 
+    /// The same value: full parts are shared, the tail is copied.
+    pub(crate) fn share(&self) -> Self {
+        let mut shared = Self {
+            full: self.full.clone(),
+            tail: None,
+        };
+        shared.append(self.tail());
+        shared
+    }
+
     /// Adds to the end.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let room = PART_BYTES_MAX - self.tail.len();
+            let room = PART_BYTES_MAX - self.tail().len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.reserve(now.len());
-            self.tail.extend_from_slice(now);
+            let mut tail = self.tail_with_room(now.len());
+            tail.push(now);
             bytes = later;
-            if self.tail.len() == PART_BYTES_MAX {
-                self.full.push(Arc::from(self.tail.as_slice()));
-                self.tail.clear();
+            if tail.len() == PART_BYTES_MAX {
+                self.full.push(Arc::new(tail));
+            } else {
+                self.tail = Some(tail);
             }
         }
     }
 
     /// The value's length.
     pub(crate) fn len(&self) -> usize {
-        self.full.len() * PART_BYTES_MAX + self.tail.len()
+        self.full.len() * PART_BYTES_MAX + self.tail().len()
     }
 
     /// The RAM that the value takes.
     pub(crate) fn footprint_bytes(&self) -> usize {
-        self.full.len() * (PART_BYTES_MAX + 16)
-            + self.full.capacity() * size_of::<Arc<[u8]>>()
-            + self.tail.capacity()
+        self.full.len() * (PART_BYTES_MAX + size_of::<Chunk>() + 16)
+            + self.full.capacity() * size_of::<Arc<Chunk>>()
+            + self.tail.as_ref().map_or(0, Chunk::capacity)
     }
 
     /// The value's parts in order; none is empty, and each has at most a part's length.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        let tail = (!self.tail.is_empty()).then_some(self.tail.as_slice());
-        self.full.iter().map(|part| &**part).chain(tail)
+        let tail = (!self.tail().is_empty()).then(|| self.tail());
+        self.full.iter().map(|part| part.bytes()).chain(tail)
     }
 
     /// The part at `index`, if there is one.
     pub(crate) fn part(&self, index: usize) -> Option<&[u8]> {
         match self.full.get(index) {
-            Some(part) => Some(part),
-            None if index == self.full.len() && !self.tail.is_empty() => Some(&self.tail),
+            Some(part) => Some(part.bytes()),
+            None if index == self.full.len() && !self.tail().is_empty() => Some(self.tail()),
             None => None,
         }
     }
 
-    /// Grows the tail by halves, so that a list that grows slowly wastes at most a third.
-    fn reserve(&mut self, bytes: usize) {
-        let wanted = self.tail.len() + bytes;
-        if wanted > self.tail.capacity() {
-            let roomy = (wanted + wanted / 2).min(PART_BYTES_MAX);
-            self.tail.reserve_exact(roomy - self.tail.len());
+    fn tail(&self) -> &[u8] {
+        self.tail.as_ref().map_or(&[], Chunk::bytes)
+    }
+
+    /// Takes the tail out, with room for `bytes` more: it grows by halves, so that a list that
+    /// grows slowly wastes at most a third.
+    fn tail_with_room(&mut self, bytes: usize) -> Chunk {
+        let wanted = self.tail().len() + bytes;
+        match self.tail.take() {
+            Some(tail) if tail.capacity() >= wanted => tail,
+            old => {
+                let mut tail = Chunk::with_capacity((wanted + wanted / 2).min(PART_BYTES_MAX));
+                tail.push(old.as_ref().map_or(&[], Chunk::bytes));
+                tail
+            }
         }
     }
 }

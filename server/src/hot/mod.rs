@@ -6,10 +6,11 @@
 //! bucket. An interval of buckets that is to be spilled is taken out whole as [`Frozen`], stays
 //! readable while it is written, and is freed as a whole.
 
+mod chunk;
 mod arena;
+mod large;
 mod bucket;
 mod frozen;
-mod large;
 
 pub(crate) use arena::{ArenaFull, Header, State};
 pub(crate) use bucket::{CleanBase, Entry, Value, counter_value};

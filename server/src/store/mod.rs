@@ -57,6 +57,32 @@ pub struct Admission {
     bytes: usize,
 }
 
+/// Where buffers for requests are charged, so that entries make room for them.
+#[derive(Debug)]
+pub(crate) struct BufferAccount(Option<Arc<Shared>>);
+
+impl BufferAccount {
+    /// An account that nobody looks at.
+    #[cfg(test)]
+    pub(crate) fn of_nothing() -> Self {
+        Self(None)
+    }
+
+    /// Charges what buffers grew or shrank by.
+    pub(crate) fn settle(&self, bytes_before: usize, bytes_after: usize) {
+        if let Self(Some(shared)) = self {
+            shared.budget.settle(bytes_before, bytes_after);
+        }
+    }
+
+    /// Waits until entries have made room for what was charged; bounded.
+    pub(crate) async fn make_room(&self) {
+        if let Self(Some(shared)) = self {
+            shared.budget.make_room().await;
+        }
+    }
+}
+
 impl Drop for Admission {
     fn drop(&mut self) {
         self.shared.budget.release(self.bytes);
@@ -261,6 +287,11 @@ impl Store {
             tables: self.tables(),
             ..Stats::default()
         }
+    }
+
+    /// Where buffers for requests are charged.
+    pub(crate) fn buffer_account(&self) -> BufferAccount {
+        BufferAccount(Some(Arc::clone(&self.shared)))
     }
 
     /// Waits until a write of this many bytes may go in; hold what is returned until it has.

@@ -8,17 +8,12 @@ use std::{
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use rhash_server::{
-    allocator,
     args::{Args, LogLevel},
     config::Config,
     embed::{Handle, Server},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
-
-/// Gives freed memory back to the system, whichever thread frees it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Requests are short and the disk has threads of its own: more would only cost memory.
 const WORKERS_MAX: usize = 8;
@@ -30,12 +25,8 @@ const BLOCKING_THREADS_MAX: usize = 8;
 const STACK_BYTES: usize = 512 * 1024;
 
 fn main() -> ExitCode {
-    let purging = allocator::give_back_at_once();
     let args = Args::parse();
     log_to_standard_error(args.log);
-    if let Err(error) = purging {
-        tracing::warn!(%error, "freed memory goes back late, and the limit may be overrun");
-    }
     let config = match Config::from_args(args) {
         Ok(config) => config,
         // Prints it with the usage, and exits as clap does for any other mistake.

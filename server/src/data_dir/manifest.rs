@@ -416,3 +416,6 @@ fn kind_number(kind: TableKind) -> u8 {
         TableKind::Counters => 2,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,3 +238,57 @@ impl Budget {
         self.stopping.load(Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_let_in_only_alone_and_under_the_low_mark() {
+        let budget = Budget::new(800);
+        assert!(budget.try_admit(900), "alone, whatever its length");
+        assert!(!budget.try_admit(1));
+        budget.release(900);
+        budget.settle(0, 501);
+        assert!(budget.try_admit(299));
+        assert!(!budget.try_admit(1));
+        budget.release(299);
+        assert!(!budget.try_admit(300), "the low mark is at 500");
+        assert!(!budget.wants_relief(), "the high mark is at 600");
+        budget.set_at_floor(true);
+        assert!(budget.try_admit(300), "nothing more can be spilled");
+    }
+
+    /// A write that did not fit between the two marks waited for a governor that saw no need.
+    #[tokio::test]
+    async fn a_writer_that_waits_below_the_high_mark_is_relieved() {
+        let budget = Arc::new(Budget::new(800));
+        budget.settle(0, 550);
+        assert!(!budget.wants_relief());
+        let admitting = tokio::spawn({
+            let budget = Arc::clone(&budget);
+            async move { budget.admit(400).await }
+        });
+        while !budget.wants_relief() {
+            tokio::task::yield_now().await;
+        }
+        budget.settle(550, 100);
+        let admitted = tokio::time::timeout(Duration::from_secs(10), admitting).await;
+        assert!(admitted.expect("in time").expect("no panic").is_ok());
+        assert!(!budget.wants_relief());
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_waits_is_told_why_nothing_is_freed() {
+        let budget = Budget::new(800);
+        budget.settle(0, 800);
+        let full = WireError {
+            code: ErrorCode::DiskFull,
+            text: "the disk is full".to_owned(),
+        };
+        budget.set_trouble(Some(full.clone()));
+        assert_eq!(budget.admit(1).await, Err(full));
+    }
+}

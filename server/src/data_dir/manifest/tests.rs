@@ -1,0 +1,155 @@
+//! What is recorded is what is read, and a damaged tail costs no more than itself.
+
+use std::fs;
+
+use fastrand::Rng;
+
+use super::*;
+
+fn table(name: &str) -> TableState {
+    TableState {
+        name: name.to_owned(),
+        kind: TableKind::Lists,
+        codec: "bytes".to_owned(),
+        ranges: Ranges::new(),
+    }
+}
+
+/// Edits as a server makes them.
+fn edits() -> Vec<Edit> {
+    vec![
+        Edit::Table {
+            id: 1,
+            state: table("one"),
+        },
+        Edit::Table {
+            id: 2,
+            state: table("two"),
+        },
+        Edit::Spilled {
+            id: 1,
+            run: 10,
+            first: 0,
+            last: u64::MAX,
+        },
+        Edit::Spilled {
+            id: 1,
+            run: 11,
+            first: 0,
+            last: 1 << 60,
+        },
+        Edit::Split { id: 1, at: 1 << 63 },
+        Edit::Spilled {
+            id: 2,
+            run: 12,
+            first: 5,
+            last: 9,
+        },
+        Edit::Merged {
+            id: 1,
+            first: 0,
+            removed: vec![11, 10],
+            added: Some(13),
+        },
+        Edit::Merged {
+            id: 1,
+            first: 1 << 63,
+            removed: vec![10],
+            added: None,
+        },
+        Edit::Cleared { id: 2 },
+        Edit::Closed { id: 2 },
+        Edit::Stopped { next_table: 7 },
+    ]
+}
+
+#[test]
+fn a_manifest_is_read_as_it_was_recorded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut manifest, torn) = Manifest::open(dir.path()).expect("a manifest");
+    assert_eq!((torn, manifest.state().stopped), (0, true));
+    for edit in edits() {
+        manifest.record(edit).expect("a record");
+        let (again, torn) = Manifest::open(dir.path()).expect("the same manifest");
+        assert_eq!((again.state(), torn), (manifest.state(), 0));
+        // Opening wrote it anew, so the old handle goes on from there.
+        manifest = again;
+    }
+    let state = manifest.state();
+    assert_eq!(
+        (state.tables.len(), state.next_table, state.stopped),
+        (1, 7, true)
+    );
+    let ranges = &state.tables[&1].ranges;
+    assert_eq!(ranges.at(0).runs, [13]);
+    // A run serves both halves of a split, even if it reaches into one only.
+    assert_eq!(ranges.at(u64::MAX).runs, [11]);
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_said_and_damage_before_it_never_makes_up_tables() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut manifest, _) = Manifest::open(dir.path()).expect("a manifest");
+    let path = dir.path().join("MANIFEST");
+    let mut ends = vec![fs::metadata(&path).expect("a file").len()];
+    let mut states = vec![manifest.state().clone()];
+    for edit in edits() {
+        manifest.record(edit).expect("a record");
+        ends.push(fs::metadata(&path).expect("a file").len());
+        states.push(manifest.state().clone());
+    }
+    let whole = fs::read(&path).expect("a file");
+    for length in ends[0]..whole.len() as u64 {
+        fs::write(&path, &whole[..length as usize]).expect("a cut file");
+        let (cut, torn) = Manifest::open(dir.path()).expect("a cut manifest");
+        let kept = ends.partition_point(|end| *end <= length) - 1;
+        assert_eq!(torn, length - ends[kept]);
+        assert_eq!(cut.state().tables, states[kept].tables, "cut at {length}");
+    }
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    for _ in 0..2000 {
+        let mut damaged = whole.clone();
+        let at = rng.usize(..damaged.len());
+        damaged[at] ^= 1 << rng.u32(..8);
+        fs::write(&path, &damaged).expect("a damaged file");
+        // A record whose checksum is wrong ends the replay, so what is read is one of the states.
+        if let Ok((read, _)) = Manifest::open(dir.path()) {
+            assert!(
+                states
+                    .iter()
+                    .any(|state| state.tables == read.state().tables)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_manifest_that_grows_is_written_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut manifest, _) = Manifest::open(dir.path()).expect("a manifest");
+    manifest
+        .record(Edit::Table {
+            id: 1,
+            state: table("t"),
+        })
+        .expect("a record");
+    for run in 1..120_000 {
+        manifest
+            .record(Edit::Spilled {
+                id: 1,
+                run,
+                first: 0,
+                last: u64::MAX,
+            })
+            .expect("a record");
+        manifest.record(Edit::Cleared { id: 1 }).expect("a record");
+    }
+    let length = fs::metadata(dir.path().join("MANIFEST"))
+        .expect("a file")
+        .len();
+    assert!(length < 2 * REWRITE_BYTES_MIN, "{length} bytes");
+    let (again, _) = Manifest::open(dir.path()).expect("the same manifest");
+    assert_eq!(again.state().tables, manifest.state().tables);
+}

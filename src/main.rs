@@ -29,6 +29,7 @@ use self::{
 };
 
 fn main() -> ExitCode {
+    rhash_server::allocator::give_back_soon();
     let cli = Cli::parse();
     match run(&cli) {
         Err(failure) if !failure.is_closed_pipe() => {

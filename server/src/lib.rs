@@ -9,6 +9,7 @@ pub mod size;
 pub mod args;
 mod memory_limit;
 pub mod config;
+pub mod allocator;
 pub mod embed;
 mod listener;
 mod hub;

@@ -8,6 +8,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use rhash_server::{
+    allocator,
     args::{Args, LogLevel},
     config::Config,
     embed::{Handle, Server},
@@ -25,6 +26,7 @@ const BLOCKING_THREADS_MAX: usize = 8;
 const STACK_BYTES: usize = 512 * 1024;
 
 fn main() -> ExitCode {
+    allocator::give_back_soon();
     let args = Args::parse();
     log_to_standard_error(args.log);
     let config = match Config::from_args(args) {

@@ -68,8 +68,12 @@ impl AssemblyRoom {
 
     /// Waits until there is room for `bytes` in all. Cancel safe.
     pub(crate) async fn cover(&mut self, bytes: usize) {
+        self.take(bytes).await;
         self.charge(bytes.saturating_mul(CHARGE_FACTOR));
         self.pool.account.make_room().await;
+    }
+
+    async fn take(&mut self, bytes: usize) {
         let missing = bytes.div_ceil(UNIT_BYTES).saturating_sub(self.units);
         if missing == 0 || self.overdraft.is_some() {
             return;

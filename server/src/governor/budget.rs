@@ -1,7 +1,7 @@
 //! How much RAM entries may take, and who waits when it is taken.
 //!
-//! `tracked` is what tables say they hold: hot maps and intervals in transit. `admitted` is what
-//! writes that were let in may still add. Together they stay under `entries_max`, which the
+//! `tracked` is what tables say they hold (hot maps and intervals in transit), and what is charged for
+//! half-received requests. `admitted` is what writes that were let in may still add. Together they stay under `entries_max`, which the
 //! governor moves so that the whole process stays under the memory limit.
 
 use std::{
@@ -39,7 +39,10 @@ impl Drop for Waiting<'_> {
 /// The account of the RAM that entries take.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    tracked: AtomicUsize,
+    /// What tables hold.
+    entries: AtomicUsize,
+    /// What is charged for half-received requests.
+    buffers: AtomicUsize,
     admitted: AtomicUsize,
     entries_max: AtomicUsize,
     /// Writers that wait: the governor then spills below the high mark, too.
@@ -57,7 +60,8 @@ impl Budget {
     /// An account with `entries_max` bytes.
     pub(crate) fn new(entries_max: usize) -> Self {
         Self {
-            tracked: AtomicUsize::new(0),
+            entries: AtomicUsize::new(0),
+            buffers: AtomicUsize::new(0),
             admitted: AtomicUsize::new(0),
             entries_max: AtomicUsize::new(entries_max),
             waiting: AtomicUsize::new(0),
@@ -70,9 +74,14 @@ impl Budget {
         }
     }
 
-    /// What tables hold.
+    /// What tables hold, and what is charged for buffers.
     pub(crate) fn tracked_bytes(&self) -> usize {
-        self.tracked.load(Relaxed)
+        self.entries_bytes() + self.buffers.load(Relaxed)
+    }
+
+    /// What tables hold.
+    pub(crate) fn entries_bytes(&self) -> usize {
+        self.entries.load(Relaxed)
     }
 
     /// What entries may take.
@@ -97,13 +106,22 @@ impl Budget {
 
     /// Takes what a table grew or shrank by into the account.
     pub(crate) fn settle(&self, bytes_before: usize, bytes_after: usize) {
+        self.change(&self.entries, bytes_before, bytes_after);
+    }
+
+    /// Takes what buffers grew or shrank by into the account.
+    pub(crate) fn settle_buffers(&self, bytes_before: usize, bytes_after: usize) {
+        self.change(&self.buffers, bytes_before, bytes_after);
+    }
+
+    fn change(&self, part: &AtomicUsize, bytes_before: usize, bytes_after: usize) {
         if bytes_after >= bytes_before {
-            let tracked = self.tracked.fetch_add(bytes_after - bytes_before, Relaxed);
-            if tracked + (bytes_after - bytes_before) > self.high_mark() {
+            part.fetch_add(bytes_after - bytes_before, Relaxed);
+            if self.tracked_bytes() > self.high_mark() {
                 self.wake_governor();
             }
         } else {
-            self.tracked.fetch_sub(bytes_before - bytes_after, Relaxed);
+            part.fetch_sub(bytes_before - bytes_after, Relaxed);
             self.freed.notify_waiters();
         }
     }

@@ -33,7 +33,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Of the limit, this part stays free for what nobody foresees.
 const MARGIN_SHARE: u64 = 16;
 /// Before anything is measured: what threads, buffers, sled and merges take.
-const OVERHEAD_BYTES: u64 = 12 << 20;
+const OVERHEAD_BYTES: u64 = 8 << 20;
 /// How fast a measured overhead is forgotten: a 1024th of it at each look.
 const FORGET_SHARE: u64 = 1024;
 /// Entries keep at least this part of the limit, whatever the overhead.

@@ -71,13 +71,15 @@ impl BufferAccount {
     /// Charges what buffers grew or shrank by.
     pub(crate) fn settle(&self, bytes_before: usize, bytes_after: usize) {
         if let Self(Some(shared)) = self {
-            shared.budget.settle(bytes_before, bytes_after);
+            shared.budget.settle_buffers(bytes_before, bytes_after);
         }
     }
 
-    /// Waits until entries have made room for what was charged; bounded.
+    /// Waits until entries have made room for what was charged, where they can; bounded.
     pub(crate) async fn make_room(&self) {
-        if let Self(Some(shared)) = self {
+        if let Self(Some(shared)) = self
+            && shared.cold.is_some()
+        {
             shared.budget.make_room().await;
         }
     }

@@ -53,7 +53,7 @@ impl Table {
     /// In a server without a cold tier, whether the batch fits.
     fn check_room(&self, bytes: usize) -> Result<(), TableError> {
         let budget = &self.shared.budget;
-        let (used, limit) = (budget.tracked_bytes(), budget.entries_bytes_max());
+        let (used, limit) = (budget.entries_bytes(), budget.entries_bytes_max());
         if used + bytes <= limit {
             return Ok(());
         }

@@ -7,7 +7,8 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Write as _},
+    io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -127,19 +128,24 @@ impl Manifest {
         &self.state
     }
 
-    /// Writes down a change.
+    /// Writes down a change; after an error nothing is changed.
     pub(crate) fn record(&mut self, edit: Edit) -> Result<(), DataDirError> {
         let mut record = Vec::new();
         push_edit(&mut record, &edit);
-        self.state.apply(edit);
-        if self.bytes > REWRITE_BYTES_MIN && self.bytes > self.bytes_when_rewritten * REWRITE_GROWTH
-        {
-            return self.rewrite();
-        }
+        // IMPORTANT: at the offset, not at the end: what a failed write left there would hide all
+        // that comes after it.
         self.file
-            .write_all(&record)
+            .write_all_at(&record, self.bytes)
             .map_err(io_error("write", &self.path))?;
         self.bytes += record.len() as u64;
+        self.state.apply(edit);
+        if self.bytes > REWRITE_BYTES_MIN
+            && self.bytes > self.bytes_when_rewritten * REWRITE_GROWTH
+            && let Err(error) = self.rewrite()
+        {
+            // The change is written down all the same; the next one tries again.
+            tracing::warn!(%error, "could not shorten the manifest");
+        }
         Ok(())
     }
 

@@ -166,7 +166,8 @@ const KEYS_AND_VALUES: &str = "\
 Tables of the codecs `value` and `bytes` can be read and written here. In a table of values, an
 argument that parses as JSON is that, and any other is a string: 17 is a number, '\"17\"' a string.
 In a table of bytes, an argument is its own bytes. Bytes that are not text are written as
-{\"$hex\": \"00ff\"}, in arguments as in answers.";
+{\"$hex\": \"00ff\"}, in arguments as in answers. In a table of values, keys that are equal as
+numbers are one key: 1, 1.0 and true.";
 
 /// Arguments of `get`.
 #[derive(Debug, Args)]
@@ -232,6 +233,9 @@ pub(crate) struct Len {
 
 /// Arguments of `close`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+An index NAME is four tables: NAME, NAME.documents, NAME.lengths and NAME.about, the one to close
+last. Where only some of them are left, `rhash index --name NAME --replace` builds it anew.")]
 pub(crate) struct Close {
     /// The name of the table.
     pub(crate) table: String,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use rhash_client::blocking::Client;
+use rhash_client::{ErrorKind, blocking::Client};
 
 use crate::{
     cli::Place,
@@ -105,5 +105,11 @@ fn connect(address: &str) -> Outcome<Client> {
         .cache_bytes(CACHE_BYTES)
         .in_flight_bytes(IN_FLIGHT_BYTES)
         .retry_deadline(RETRY_DEADLINE);
-    Ok(builder.client_name("rhash").connect(address)?)
+    builder
+        .client_name("rhash")
+        .connect(address)
+        .map_err(|error| match error.kind() {
+            ErrorKind::Usage => Failure::Usage(format!("--server {error}")),
+            _ => error.into(),
+        })
 }

@@ -56,6 +56,11 @@ fn client_text(error: &rhash_client::Error) -> String {
     }
     match error.kind() {
         ErrorKind::NoSuchTable => format!("{text} (`rhash tables` lists those that there are)"),
+        ErrorKind::KeyTooLarge => format!("{text}; use a shorter one, or a hash of it"),
+        ErrorKind::ValueTooLarge => format!(
+            "{text}; split it, or give the server a larger --max-value (by default an eighth of \
+             --mem-limit)"
+        ),
         _ => text,
     }
 }

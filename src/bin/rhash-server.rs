@@ -42,7 +42,10 @@ fn main() -> ExitCode {
             let mut line = format!("rhash-server: {error}");
             let mut cause = error.source();
             while let Some(error) = cause {
-                line.push_str(&format!(": {error}"));
+                let more = error.to_string();
+                if !line.contains(&more) {
+                    line.push_str(&format!(": {more}"));
+                }
                 cause = error.source();
             }
             // Standard error is the last resort; where it is gone, the exit code says enough.

@@ -23,7 +23,9 @@ pub(crate) fn show(client: &Client, figures: &Figures, done: &Receiver<()>) {
     if bar.is_hidden() {
         return;
     }
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed_precise}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {wide_msg} {elapsed_precise}\n  {prefix}")
+    {
         bar.set_style(style);
     }
     let mut last = Instant::now();
@@ -37,12 +39,13 @@ pub(crate) fn show(client: &Client, figures: &Figures, done: &Receiver<()>) {
         let postings_each = per_second(postings.saturating_sub(last_postings) as f64, passed);
         (last, last_bytes, last_postings) = (Instant::now(), bytes, postings);
         bar.set_message(format!(
-            "{} documents  {:.1} MB  {megabytes_each:.1} MB/s  {} postings/s{}",
+            "{} documents  {:.1} MB  {megabytes_each:.1} MB/s  {} postings/s",
             count(Figures::get(&figures.documents)),
             megabytes(bytes),
             count(postings_each as u64),
-            server_figures(client),
         ));
+        // On a line of its own: both do not fit a terminal of 80 columns.
+        bar.set_prefix(server_figures(client));
         bar.tick();
     }
     bar.finish_and_clear();
@@ -54,7 +57,7 @@ fn server_figures(client: &Client) -> String {
         |_silent| String::new(),
         |stats| {
             format!(
-                "  memory {} of {}  disk {}",
+                "memory {} of {}  disk {}",
                 size(stats.resident_bytes),
                 size(stats.mem_limit_bytes),
                 size(stats.disk_bytes)

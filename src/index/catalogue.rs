@@ -241,6 +241,19 @@ pub(crate) fn open_to_read(client: &Client, index: &str) -> Outcome<(Tables, Abo
                      interrupted or is still at work; answers cover what was written"
                 ));
             }
+            let tables = client.tables()?;
+            for table in names.all() {
+                // Reading makes no tables, and an answer without one of them would be wrong.
+                if !tables
+                    .iter()
+                    .any(|info| info.name.as_deref() == Some(table))
+                {
+                    return Err(Failure::plain(format!(
+                        "the table `{table}` of the index `{index}` is missing; `rhash index PATH \
+                         --name {index} --replace` builds the index anew"
+                    )));
+                }
+            }
             Ok((Tables::open(client, &names)?, about))
         }
         State::Missing => Err(Failure::plain(format!(

@@ -48,7 +48,7 @@ where
     /// encoded; returns how many pairs there were when the server has them all.
     ///
     /// # Errors
-    /// As for [`Bulk::finish`].
+    /// As for [`crate::Bulk::finish`].
     pub async fn append_batch<Q: EncodeAs<K, C>, W: EncodeAs<List<T>, C>>(
         &self,
         pairs: impl IntoIterator<Item = (Q, W)>,

@@ -290,8 +290,12 @@ impl RunSink for SledSink {
     }
 
     fn finish(mut self: Box<Self>, sync: bool) -> Result<Box<dyn RunBytes>, ColdError> {
+        // IMPORTANT: sled writes what it holds when it likes, but what is finished must outlive the
+        // process: others name it, and files that were merged into it are removed.
         if sync {
             self.bytes.database.sync()?;
+        } else {
+            self.bytes.database.flush()?;
         }
         self.finished = true;
         Ok(Box::new(self.bytes.clone()))

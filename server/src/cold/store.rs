@@ -173,6 +173,11 @@ impl ColdStore {
         Self::new(options, home, None)
     }
 
+    /// Gives new runs no number below this one.
+    pub fn number_from(&self, next: RunId) {
+        self.next_run.fetch_max(next, Ordering::Relaxed);
+    }
+
     /// Begins a run of at most `bytes_expected` bytes; they choose its home.
     ///
     /// # Errors

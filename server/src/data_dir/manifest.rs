@@ -76,6 +76,8 @@ pub(crate) enum Edit {
     Split { id: TableId, at: u64 },
     /// The server stopped cleanly.
     Stopped { next_table: TableId },
+    /// A server uses the directory.
+    Started { next_table: TableId },
 }
 
 /// The open manifest.
@@ -84,15 +86,19 @@ pub(crate) struct Manifest {
     path: PathBuf,
     file: File,
     state: State,
+    /// Whether the server that used the directory before had stopped cleanly.
+    was_stopped: bool,
     bytes: u64,
     bytes_when_rewritten: u64,
+    /// The file at hand may no longer be the one of that name, so it must be written anew.
+    in_doubt: bool,
 }
 
 impl Manifest {
     /// Reads the manifest, or makes one; also returns how many bytes of a torn tail were cut.
     pub(crate) fn open(dir: &Path) -> Result<(Self, u64), DataDirError> {
         let path = dir.join("MANIFEST");
-        let (state, torn_bytes) = match std::fs::read(&path) {
+        let (mut state, torn_bytes) = match std::fs::read(&path) {
             Ok(bytes) => replay(dir, &path, &bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if dir.join("runs").exists() || dir.join("sled").exists() {
@@ -112,15 +118,24 @@ impl Manifest {
             }
             Err(error) => return Err(io_error("read", &path)(error)),
         };
+        // From here on, what does not end with a stop is a crash.
+        let was_stopped = std::mem::take(&mut state.stopped);
         let (file, bytes) = write_anew(&path, &state).map_err(io_error("write", &path))?;
         let manifest = Self {
             path,
             file,
             state,
+            was_stopped,
             bytes,
             bytes_when_rewritten: bytes,
+            in_doubt: false,
         };
         Ok((manifest, torn_bytes))
+    }
+
+    /// Whether the server that used the directory before had stopped cleanly.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.was_stopped
     }
 
     /// What the manifest says.
@@ -130,6 +145,9 @@ impl Manifest {
 
     /// Writes down a change; after an error nothing is changed.
     pub(crate) fn record(&mut self, edit: Edit) -> Result<(), DataDirError> {
+        if self.in_doubt {
+            self.rewrite()?;
+        }
         let mut record = Vec::new();
         push_edit(&mut record, &edit);
         // IMPORTANT: at the offset, not at the end: what a failed write left there would hide all
@@ -151,8 +169,10 @@ impl Manifest {
 
     /// Writes the manifest anew, as short as it can be, and syncs it.
     pub(crate) fn rewrite(&mut self) -> Result<(), DataDirError> {
+        self.in_doubt = true;
         let (file, bytes) =
             write_anew(&self.path, &self.state).map_err(io_error("write", &self.path))?;
+        self.in_doubt = false;
         self.file = file;
         self.bytes = bytes;
         self.bytes_when_rewritten = bytes;
@@ -186,13 +206,15 @@ impl State {
                 removed,
                 added,
             } => self.change(id, |ranges| {
-                ranges.replace(first, &removed, added.as_ref());
+                let replaced = ranges.replace(first, &removed, added.as_ref());
+                debug_assert!(replaced, "tables merge what the manifest names");
             }),
             Edit::Split { id, at } => self.change(id, |ranges| ranges.split(at)),
             Edit::Stopped { next_table } => {
                 self.next_table = self.next_table.max(next_table);
                 self.stopped = true;
             }
+            Edit::Started { next_table } => self.next_table = self.next_table.max(next_table),
         }
     }
 
@@ -207,6 +229,8 @@ fn write_anew(path: &Path, state: &State) -> io::Result<(File, u64)> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&DATA_FORMAT.to_le_bytes());
+    let next_table = state.next_table;
+    push_edit(&mut bytes, &Edit::Started { next_table });
     for (&id, state) in &state.tables {
         push_edit(
             &mut bytes,
@@ -310,6 +334,7 @@ fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
         }
         Edit::Split { id, at } => push_numbers(&mut payload, 6, &[*id, *at]),
         Edit::Stopped { next_table } => push_numbers(&mut payload, 7, &[*next_table]),
+        Edit::Started { next_table } => push_numbers(&mut payload, 8, &[*next_table]),
     }
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     out.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
@@ -366,6 +391,7 @@ fn read_edit(mut payload: &[u8]) -> Result<Edit, Malformed> {
             at: take_number(bytes)?,
         },
         7 => Edit::Stopped { next_table: id },
+        8 => Edit::Started { next_table: id },
         _ => return Err(Malformed("an unknown edit")),
     };
     if bytes.is_empty() {

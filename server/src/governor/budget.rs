@@ -132,7 +132,8 @@ impl Budget {
         loop {
             // A write larger than all the room there is goes in alone.
             let fits = self.tracked_bytes() + admitted + bytes <= self.entries_bytes_max();
-            let has_given = self.tracked_bytes() <= self.low_mark() || self.at_floor.load(Relaxed);
+            let has_given = self.tracked_bytes() <= self.low_mark()
+                || self.at_floor.load(Relaxed) && self.trouble.lock().is_none();
             let alone = admitted == 0 && has_given;
             if !fits && !alone {
                 return false;
@@ -212,8 +213,9 @@ impl Budget {
 
     /// The governor says whether it found nothing more to spill.
     pub(crate) fn set_at_floor(&self, at_floor: bool) {
-        self.at_floor.store(at_floor, Relaxed);
-        self.freed.notify_waiters();
+        if self.at_floor.swap(at_floor, Relaxed) != at_floor {
+            self.freed.notify_waiters();
+        }
     }
 
     /// Why spills fail, if they do.
@@ -223,8 +225,12 @@ impl Budget {
 
     /// Says why spills fail, or that they work again.
     pub(crate) fn set_trouble(&self, trouble: Option<WireError>) {
-        *self.trouble.lock() = trouble;
-        self.freed.notify_waiters();
+        let mut current = self.trouble.lock();
+        if *current != trouble {
+            *current = trouble;
+            drop(current);
+            self.freed.notify_waiters();
+        }
     }
 
     /// Tells the governor to look now.

@@ -103,8 +103,6 @@ impl Bell {
 /// What the steering thread saw.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// The process's anonymous memory at the last look.
-    pub(crate) resident_bytes: AtomicU64,
     /// The most that any look found.
     pub(crate) resident_bytes_max: AtomicU64,
 }
@@ -112,13 +110,17 @@ pub(crate) struct Seen {
 /// Spills and steers until the budget stops it.
 pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes: Option<u64>) {
     let resident = Resident::new();
-    let mut overhead_bytes = 0;
+    let mut steering = Steering {
+        shared,
+        seen,
+        resident,
+        limit_bytes,
+        overhead_bytes: 0,
+    };
     while !shared.budget.is_stopping() {
         shared.budget.wait_for_work(LOOK_EVERY);
-        if let Some(limit_bytes) = limit_bytes {
-            steer(shared, seen, &resident, limit_bytes, &mut overhead_bytes);
-        }
-        if shared.cold.is_some() && !relieve(shared, tables) {
+        steering.look();
+        if shared.cold.is_some() && !relieve(shared, tables, &mut steering) {
             shared.budget.wait_for_work(RETRY_AFTER);
         }
     }
@@ -137,28 +139,37 @@ fn entries_bytes(limit_bytes: u64, overhead_bytes: u64) -> usize {
 }
 
 /// Measures what the process takes beyond entries, and leaves them the rest.
-fn steer(
-    shared: &Shared,
-    seen: &Seen,
-    resident: &Resident,
-    limit_bytes: u64,
-    overhead_bytes: &mut u64,
-) {
-    let tracked_bytes = shared.budget.tracked_bytes() as u64;
-    let now = resident.anonymous_bytes();
-    seen.resident_bytes.store(now, Relaxed);
-    seen.resident_bytes_max.fetch_max(now, Relaxed);
-    let overhead_now = now.saturating_sub(tracked_bytes);
-    // What was seen once may come again, so it is forgotten slowly.
-    *overhead_bytes = overhead_now.max(*overhead_bytes - *overhead_bytes / FORGET_SHARE);
-    let bytes = entries_bytes(limit_bytes, (*overhead_bytes).max(OVERHEAD_BYTES));
-    shared.budget.set_entries_bytes_max(bytes);
+struct Steering<'a> {
+    shared: &'a Shared,
+    seen: &'a Seen,
+    resident: Resident,
+    /// None: what entries may take is fixed.
+    limit_bytes: Option<u64>,
+    overhead_bytes: u64,
+}
+
+impl Steering<'_> {
+    fn look(&mut self) {
+        let Some(limit_bytes) = self.limit_bytes else {
+            return;
+        };
+        let tracked_bytes = self.shared.budget.tracked_bytes() as u64;
+        let now = self.resident.anonymous_bytes();
+        self.seen.resident_bytes_max.fetch_max(now, Relaxed);
+        let overhead_now = now.saturating_sub(tracked_bytes);
+        // What was seen once may come again, so it is forgotten slowly.
+        let remembered = self.overhead_bytes - self.overhead_bytes / FORGET_SHARE;
+        self.overhead_bytes = overhead_now.max(remembered);
+        let bytes = entries_bytes(limit_bytes, self.overhead_bytes.max(OVERHEAD_BYTES));
+        self.shared.budget.set_entries_bytes_max(bytes);
+    }
 }
 
 /// Spills until entries are under the low mark, if they are over the high one; says whether the
 /// disk took all that it was given.
-fn relieve(shared: &Shared, tables: &Tables) -> bool {
+fn relieve(shared: &Shared, tables: &Tables, steering: &mut Steering<'_>) -> bool {
     let budget = &shared.budget;
+    budget.set_at_floor(false);
     if !budget.wants_relief() && budget.trouble().is_none() {
         return true;
     }
@@ -178,9 +189,13 @@ fn relieve(shared: &Shared, tables: &Tables) -> bool {
             if enough || budget.is_stopping() {
                 break;
             }
-            wait_for_merges(shared, &table);
+            wait_for_merges(shared, &table, steering);
+            steering.look();
             match table.spill(shared.steps.spill_bytes) {
-                Ok(spilled) => any |= spilled == Spilled::Some,
+                Ok(spilled) => {
+                    any |= spilled == Spilled::Some;
+                    budget.set_trouble(None);
+                }
                 Err(error) => {
                     tracing::error!(table = table.id(), error = %error.text, "spill failed");
                     budget.set_trouble(Some(error));
@@ -194,14 +209,12 @@ fn relieve(shared: &Shared, tables: &Tables) -> bool {
             break;
         }
     }
-    if budget.trouble().is_some() {
-        budget.set_trouble(None);
-    }
+    budget.set_trouble(None);
     true
 }
 
 /// Holds spills back while a table has too many runs to be read quickly.
-fn wait_for_merges(shared: &Shared, table: &Table) {
+fn wait_for_merges(shared: &Shared, table: &Table, steering: &mut Steering<'_>) {
     while table.runs_deepest() >= crate::table::RUNS_STALL
         && !shared.budget.is_stopping()
         && !table.is_closed()
@@ -209,6 +222,7 @@ fn wait_for_merges(shared: &Shared, table: &Table) {
     {
         shared.merge_wanted.ring();
         shared.merge_done.wait(LOOK_EVERY);
+        steering.look();
     }
 }
 

@@ -389,12 +389,7 @@ pub(crate) enum Dirt {
 /// Moves `old` to `frozen`, but copies what was read back into `bucket`; returns those bytes.
 fn keep_used(bucket: &mut Bucket, first: u64, mut old: Bucket, frozen: &mut Frozen) -> usize {
     let used: Vec<_> = old.refs().filter(|&at| old.entry(at).header.used).collect();
-    let used_bytes: usize = used
-        .iter()
-        .map(|&at| old.entry(at))
-        .map(|entry| entry.key.len() + entry.value.len())
-        .sum();
-    if used_bytes <= old.footprint_bytes() / KEPT_SHARE {
+    if used.len() <= old.len() / KEPT_SHARE {
         for at in used {
             let mut entry = old.entry(at);
             // It must be read again to be kept again.
@@ -404,7 +399,9 @@ fn keep_used(bucket: &mut Bucket, first: u64, mut old: Bucket, frozen: &mut Froz
             }
         }
     }
-    frozen.push_bucket(first, old);
+    if old.len() > 0 {
+        frozen.push_bucket(first, old);
+    }
     bucket.footprint_bytes()
 }
 

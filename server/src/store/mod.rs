@@ -334,23 +334,18 @@ impl Store {
         let Some(cold) = &self.shared.cold else {
             return Ok(());
         };
+        let mut failed = None;
         for table in self.tables.all() {
-            let Some(name) = table.name() else {
+            let stored = match table.name() {
+                Some(name) => self.store_all(name, &table),
                 // Closing a table that somebody closes at the same time is as good.
-                drop(self.close_table(table.id()));
-                continue;
+                None => self.close_table(table.id()).or(Ok(())),
             };
-            while table.has_unspilled() {
-                table
-                    .spill(self.shared.steps.spill_bytes)
-                    .map_err(|error| StoreError::Table {
-                        table: name.to_owned(),
-                        text: error.text,
-                    })?;
-            }
-            for run in table.runs() {
-                run.sync()?;
-            }
+            // One table that fails does not keep the others in RAM.
+            failed = failed.or(stored.err());
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         cold.sync()?;
         if let Some(manifest) = &self.shared.manifest {
@@ -360,6 +355,22 @@ impl Store {
                 next_table: self.next_table.load(Relaxed),
             })?;
             manifest.rewrite()?;
+        }
+        Ok(())
+    }
+
+    /// Spills a table whole, and syncs its runs.
+    fn store_all(&self, name: &str, table: &Table) -> Result<(), StoreError> {
+        while table.has_unspilled() {
+            table
+                .spill(self.shared.steps.spill_bytes)
+                .map_err(|error| StoreError::Table {
+                    table: name.to_owned(),
+                    text: error.text,
+                })?;
+        }
+        for run in table.runs() {
+            run.sync()?;
         }
         Ok(())
     }

@@ -5,10 +5,13 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use rhash_protocol::TableId;
+
 use super::{Store, StoreError};
 use crate::{
-    cold::{ColdStore, Run, RunId},
-    data_dir::manifest::State as ManifestState,
+    cold::{ColdError, ColdStore, Run, RunId},
+    data_dir::manifest::{Edit, State as ManifestState},
+    shared::error_text,
     table::{Table, TableSpec},
 };
 
@@ -18,25 +21,37 @@ impl Store {
         let (Some(cold), Some(manifest)) = (&self.shared.cold, &self.shared.manifest) else {
             return Ok(());
         };
-        let state = manifest.lock().state().clone();
+        let (state, was_stopped) = {
+            let manifest = manifest.lock();
+            (manifest.state().clone(), manifest.was_stopped())
+        };
         self.next_table.fetch_max(state.next_table, Relaxed);
-        if !state.stopped {
+        if !was_stopped {
             warn_of_crash(&state);
         }
         let mut used = Vec::new();
         for (&id, table) in &state.tables {
+            let named = table.ranges.runs();
             let mut opened: HashMap<RunId, Arc<Run>> = HashMap::new();
-            for run in table.ranges.runs() {
-                match cold.open_run(run) {
-                    Ok(open) => drop(opened.insert(run, open)),
-                    Err(error) => tracing::error!(
-                        table = table.name, run, error = %crate::shared::error_text(&error),
-                        "dropped a run that cannot be opened; its entries are missing"
-                    ),
+            for &run in &named {
+                // IMPORTANT: a number that the manifest names is never given again, or another
+                // table's run would be taken for this one's.
+                cold.number_from(run.saturating_add(1));
+                if let Some(open) = open_run(cold, id, &table.name, run)? {
+                    opened.insert(run, open);
                 }
-                used.push(run);
             }
             let ranges = table.ranges.map(|run| opened.get(run).cloned());
+            if opened.len() < named.len() {
+                // IMPORTANT: what was dropped is taken out here, too, or merges of its neighbours
+                // would not be found in the manifest.
+                let mut state = table.clone();
+                state.ranges = table
+                    .ranges
+                    .map(|run| opened.contains_key(run).then_some(*run));
+                manifest.lock().record(Edit::Table { id, state })?;
+            }
+            used.extend(named);
             let spec = TableSpec {
                 id,
                 name: Some(table.name.clone()),
@@ -73,6 +88,34 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Opens a run of a table; none if it is missing or damaged, which the log says.
+fn open_run(
+    cold: &ColdStore,
+    table: TableId,
+    name: &str,
+    run: RunId,
+) -> Result<Option<Arc<Run>>, StoreError> {
+    let lost = match cold.open_run(run) {
+        Ok(open) if open.table() == table => return Ok(Some(open)),
+        Ok(open) => format!("it belongs to table {}", open.table()),
+        Err(
+            error @ (ColdError::Missing { .. }
+            | ColdError::Damaged { .. }
+            | ColdError::Format { .. }
+            | ColdError::OtherSecret { .. }),
+        ) => error_text(&error),
+        // What may be there another time is not given up.
+        Err(error) => return Err(error.into()),
+    };
+    tracing::error!(
+        table = name,
+        run,
+        error = lost,
+        "dropped a run; its entries are missing"
+    );
+    Ok(None)
 }
 
 fn warn_of_crash(state: &ManifestState) {

@@ -109,7 +109,8 @@ impl Table {
                 range += 1;
             }
             if record.kind != RecordKind::Fragment && self.kind != TableKind::Lists {
-                hidden_bytes += bytes_below(cold, range, &record)?;
+                // It only steers merges: a filter that cannot be read must not keep entries in RAM.
+                hidden_bytes += bytes_below(cold, range, &record).unwrap_or(0);
             }
             source.advance()?;
         }

@@ -18,6 +18,8 @@ use super::{
 };
 use crate::hot::{ArenaFull, CleanBase, Dirt, counter_value};
 
+/// What the outcomes of several operations together may have in bytes; a single one may have more.
+const OUTCOMES_BYTES_MAX: usize = 1 << 20;
 /// A conditional batch whose keys keep changing is given up after so many looks.
 const LOOKS_MAX: usize = 64;
 
@@ -85,8 +87,13 @@ impl Table {
             }
             drop(state);
             let mut found = Vec::with_capacity(looks.len());
+            let mut found_bytes = 0;
             for look in looks {
                 let value = self.read(&look, self.shared.value_bytes_max)?;
+                if let Found::Value(bytes) = &value {
+                    found_bytes += bytes.len();
+                    check_outcomes(ops, found_bytes)?;
+                }
                 if let Found::Longer(bytes) = value {
                     return Err(self.too_long_error(bytes));
                 }
@@ -102,7 +109,10 @@ impl Table {
             }
             if found.iter().all(|(look, _)| state.is_current(look)) {
                 self.bring_in(&mut state, &found)?;
-                return self.apply(ops, checked, state);
+                // Another key of the batch may have lost its clean base to an append meanwhile.
+                if !any_below(&state, ops, checked) {
+                    return self.apply(ops, checked, state);
+                }
             }
         }
         Err(busy_error())
@@ -166,6 +176,9 @@ impl Table {
             return Err(self.closed_error());
         }
         let bytes_before = state.hot.footprint_bytes();
+        if checked.conditional {
+            check_outcomes(ops, outcomes_bytes(&state, ops, checked))?;
+        }
         // A conditional operation finds in RAM what was brought in for it, or was there.
         let clean_base = if checked.conditional {
             CleanBase::Stays
@@ -201,6 +214,43 @@ impl Table {
             ),
         }
     }
+}
+
+/// At most how many bytes of values the batch's outcomes would have, as things are.
+fn outcomes_bytes(state: &State, ops: Ops<'_>, checked: &Checked) -> usize {
+    let lengths = ops
+        .iter()
+        .zip(&checked.places)
+        .map(|(op, &place)| match op {
+            Ok(op) if op.is_conditional() => match state.look(place, op.key()) {
+                Hot::Value(value) => value.len(),
+                Hot::Absent | Hot::Below => 0,
+            },
+            _ => 0,
+        });
+    lengths.sum()
+}
+
+/// Refuses a batch of several operations whose outcomes would be too long together.
+fn check_outcomes(ops: Ops<'_>, bytes: usize) -> Result<(), TableError> {
+    if ops.count() == 1 || bytes <= OUTCOMES_BYTES_MAX {
+        return Ok(());
+    }
+    Err(TableError {
+        code: ErrorCode::ValueTooLarge,
+        text: format!(
+            "the values that {} operations return have {bytes} bytes, the limit for several \
+             together is {OUTCOMES_BYTES_MAX}; send fewer at a time, or one by one",
+            ops.count()
+        ),
+    })
+}
+
+/// Whether a conditional operation of the batch needs what the hot map does not have.
+fn any_below(state: &State, ops: Ops<'_>, checked: &Checked) -> bool {
+    ops.iter().zip(&checked.places).any(|(op, &place)| {
+        op.is_ok_and(|op| op.is_conditional() && matches!(state.look(place, op.key()), Hot::Below))
+    })
 }
 
 /// Applies one operation to the hot map.

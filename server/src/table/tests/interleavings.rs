@@ -352,6 +352,47 @@ fn a_conditional_write_decides_on_what_is_there_when_it_applies() {
     }
 }
 
+/// A key of the batch that needed no look, being clean in RAM, lost its base to an append while
+/// the others were read, and was then taken for absent.
+#[test]
+fn a_conditional_batch_sees_a_list_whole_that_is_appended_to_while_others_are_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(Some(dir.path()), tiny(64));
+    let table = open_table(&store, "t", TableKind::Lists);
+    let long = [5; 400];
+    for key in [KEY, b"cold"] {
+        write(&table, &[Op::Append { key, bytes: &long }]).expect("an append");
+    }
+    spill_all(&table);
+    // The second reading brings it back to RAM.
+    for _ in 0..2 {
+        assert_eq!(get_one(&table, KEY).as_deref(), Some(long.as_slice()));
+    }
+    assert_eq!(table.info().hot_entries, 1);
+    let gate = Gate::at(&store, Point::ConditionalLooked);
+    let removing = spawn(&table, |table| {
+        write(
+            table,
+            &[Op::Remove { key: b"cold" }, Op::Remove { key: KEY }],
+        )
+    });
+    gate.wait();
+    write(
+        &table,
+        &[Op::Append {
+            key: KEY,
+            bytes: b"+more",
+        }],
+    )
+    .expect("an append");
+    gate.open();
+    let mut grown = long.to_vec();
+    grown.extend_from_slice(b"+more");
+    let came = removing.join().expect("no panic").expect("a batch");
+    assert_eq!(came, [Came::Value(long.to_vec()), Came::Value(grown)]);
+    assert_eq!(wait(table.len()).expect("a count"), 0);
+}
+
 #[test]
 fn a_scan_yields_what_was_there_at_its_call_whatever_happens_before_it_reads() {
     for meanwhile in ALL {

@@ -271,12 +271,17 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
         let cold = self.shared.cold.as_ref();
+        let resident_bytes = governor::Resident::new().anonymous_bytes();
         Stats {
             memory_only: cold.is_none(),
             mem_limit_bytes: self.mem_limit_bytes,
             tracked_bytes: self.shared.budget.tracked_bytes() as u64,
-            resident_bytes: governor::Resident::new().anonymous_bytes(),
-            resident_bytes_max: self.seen.resident_bytes_max.load(Relaxed),
+            resident_bytes,
+            resident_bytes_max: self
+                .seen
+                .resident_bytes_max
+                .load(Relaxed)
+                .max(resident_bytes),
             disk_bytes: cold.and_then(|cold| cold.disk_bytes().ok()).unwrap_or(0),
             spilled_entries: counters.spilled_entries.load(Relaxed),
             spilled_bytes: counters.spilled_bytes.load(Relaxed),

@@ -2,4 +2,5 @@
 
 mod interleavings;
 mod model;
+mod recovery;
 mod support;

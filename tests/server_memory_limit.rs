@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use rhash_protocol::{Keys, Op, OpenMode, Ops, Request, Response, Slot, TableKind};
-use server_support::{Peer, ServerProcess, TestResult, keys_bytes, ops_bytes};
+use rhash_protocol::{Keys, Op, OpenMode, Request, Response, Slot, TableKind};
+use server_support::{Peer, ServerProcess, TestResult, keys_bytes};
 
 const LIMIT_BYTES: u64 = 24 << 20;
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
@@ -144,35 +144,11 @@ async fn ten_thousand_small_tables_fit_the_least_limit_and_are_given_back() -> T
             return Err("not opened".into());
         };
         tables.push(table);
-        let value = number.to_be_bytes();
-        let packed = ops_bytes(&[Op::Put {
-            key: b"number",
-            value: &value,
-        }]);
-        let written = peer
-            .call(Request::Write {
-                table,
-                ops: Ops::new(1, &packed),
-            })
-            .await?;
-        assert!(matches!(written.response()?, Response::Written(_)));
+        peer.put(table, b"number", &number.to_be_bytes()).await?;
     }
-    let packed = keys_bytes(&[b"number"]);
     for (number, &table) in tables.iter().enumerate().step_by(97) {
-        let answered = peer
-            .call(Request::Get {
-                table,
-                keys: Keys::new(1, &packed),
-            })
-            .await?;
-        let Response::Values(values) = answered.response()? else {
-            return Err("not values".into());
-        };
-        let expected = (number as u64).to_be_bytes();
-        assert_eq!(
-            values.iter().next().ok_or("no slot")??,
-            Slot::Value(&expected)
-        );
+        let expected = (number as u64).to_be_bytes().to_vec();
+        assert_eq!(peer.get(table, b"number").await?, Some(expected));
     }
     for table in tables {
         let answered = peer.call(Request::Close { table }).await?;

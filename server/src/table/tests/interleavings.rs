@@ -281,15 +281,7 @@ fn a_get_during_a_spill_returns_the_value_whatever_happens_meanwhile() {
             gate.open();
             spilling.join().expect("no panic").expect("a spill");
             check(&table, &after, &context);
-            if matches!(meanwhile, Meanwhile::Clear | Meanwhile::Close) {
-                drop(table);
-                assert_eq!(
-                    run_files(dir.path()),
-                    0,
-                    "{context}: the disk is given back"
-                );
-                assert_eq!(store.stats().sled_bytes, 0, "{context}");
-            }
+            check_given_back(meanwhile, dir.path(), &store, table, &context);
         }
     }
 }
@@ -313,15 +305,7 @@ fn a_get_during_a_merge_returns_the_value_whatever_happens_meanwhile() {
         gate.open();
         merging.join().expect("no panic").expect("a merge");
         check(&table, &after, &context);
-        if matches!(meanwhile, Meanwhile::Clear | Meanwhile::Close) {
-            drop(table);
-            assert_eq!(
-                run_files(dir.path()),
-                0,
-                "{context}: the disk is given back"
-            );
-            assert_eq!(store.stats().sled_bytes, 0, "{context}");
-        }
+        check_given_back(meanwhile, dir.path(), &store, table, &context);
     }
 }
 
@@ -457,4 +441,19 @@ fn spawn<T: Send + 'static>(
 
 fn run_files(dir: &Path) -> usize {
     std::fs::read_dir(dir.join("runs")).map_or(0, Iterator::count)
+}
+
+/// After a clear or a close, nothing of the table is left on disk once its last reader is gone.
+fn check_given_back(
+    meanwhile: Meanwhile,
+    dir: &Path,
+    store: &Store,
+    table: Arc<Table>,
+    context: &str,
+) {
+    drop(table);
+    if matches!(meanwhile, Meanwhile::Clear | Meanwhile::Close) {
+        assert_eq!(run_files(dir), 0, "{context}: the disk is given back");
+        assert_eq!(store.stats().sled_bytes, 0, "{context}");
+    }
 }

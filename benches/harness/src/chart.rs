@@ -1,0 +1,289 @@
+//! Charts as SVG: bars for sides beside each other, lines for what changes with size.
+
+use std::path::Path;
+
+use plotters::{
+    coord::Shift,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+use crate::{Figure, Figures, Result, Unit};
+
+const WIDTH: u32 = 900;
+const MARGIN: i32 = 16;
+const BAR_HEIGHT: i32 = 24;
+const PANEL_HEAD: i32 = 34;
+const HEAD: i32 = 40;
+const FOOT: i32 = 34;
+/// Where bars begin, and what is kept free behind them for figures.
+const BARS_FROM: i32 = 230;
+const BARS_ROOM: i32 = 230;
+const FONT: &str = "sans-serif";
+
+const INK: RGBColor = RGBColor(40, 40, 40);
+const FAINT: RGBColor = RGBColor(120, 120, 120);
+/// Colours that those who see few colours tell apart (Okabe and Ito).
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(213, 94, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(120, 120, 120),
+];
+
+/// A bar a side, a panel a metric.
+#[derive(Debug)]
+pub struct Bars<'a> {
+    /// What the chart shows.
+    pub title: &'a str,
+    /// Machine and command.
+    pub subtitle: &'a str,
+    /// All figures.
+    pub figures: &'a Figures,
+    /// Which of them.
+    pub workload: &'a str,
+    /// Which metrics, in this order; those that nobody has are left out.
+    pub metrics: &'a [&'a str],
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+impl Bars<'_> {
+    /// Draws into a file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let panels: Vec<(&str, Vec<&Figure>)> = self
+            .metrics
+            .iter()
+            .map(|&metric| (metric, self.of(metric)))
+            .filter(|(_, figures)| !figures.is_empty())
+            .collect();
+        let bars: usize = panels.iter().map(|(_, figures)| figures.len()).sum();
+        let height =
+            HEAD + FOOT + PANEL_HEAD * panels.len() as i32 + BAR_HEIGHT * bars.max(1) as i32;
+        let area = SVGBackend::new(path, (WIDTH, height as u32)).into_drawing_area();
+        area.fill(&WHITE).map_err(said)?;
+        text(&area, self.title, (MARGIN, 12), 18, &INK, HPos::Left)?;
+        let mut y = HEAD;
+        for (metric, figures) in panels {
+            text(&area, metric, (MARGIN, y + 10), 14, &INK, HPos::Left)?;
+            y += PANEL_HEAD;
+            self.panel(&area, &figures, y)?;
+            y += BAR_HEIGHT * figures.len() as i32;
+        }
+        let foot = (MARGIN, height - FOOT / 2);
+        text(&area, self.subtitle, foot, 11, &FAINT, HPos::Left)?;
+        area.present().map_err(said)
+    }
+
+    fn of(&self, metric: &str) -> Vec<&Figure> {
+        let figures = self.figures.of(self.workload);
+        figures.filter(|figure| figure.metric == metric).collect()
+    }
+
+    fn panel(&self, area: &Area<'_>, figures: &[&Figure], top: i32) -> Result<()> {
+        let most = figures
+            .iter()
+            .map(|figure| figure.summary.max)
+            .fold(f64::MIN_POSITIVE, f64::max);
+        let room = f64::from(WIDTH as i32 - BARS_FROM - BARS_ROOM);
+        let place = |value: f64| BARS_FROM + (value / most * room) as i32;
+        for (row, figure) in figures.iter().enumerate() {
+            let y = top + BAR_HEIGHT * row as i32;
+            let middle = y + BAR_HEIGHT / 2 - 3;
+            let colour = if figure.side.starts_with("rhash") {
+                COLOURS[0]
+            } else {
+                COLOURS[6]
+            };
+            let label = (BARS_FROM - 8, middle - 7);
+            text(area, &figure.side, label, 13, &INK, HPos::Right)?;
+            let summary = figure.summary;
+            let bar = [(BARS_FROM, y), (place(summary.median), y + BAR_HEIGHT - 6)];
+            area.draw(&Rectangle::new(bar, colour.filled()))
+                .map_err(said)?;
+            let spread = [(place(summary.min), middle), (place(summary.max), middle)];
+            area.draw(&PathElement::new(spread, INK.stroke_width(1)))
+                .map_err(said)?;
+            let after = (place(summary.max) + 8, middle - 7);
+            text(area, &figure.to_string(), after, 12, &INK, HPos::Left)?;
+        }
+        Ok(())
+    }
+}
+
+/// One line of a chart.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Its name.
+    pub name: String,
+    /// Its points.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Lines over a logarithmic axis.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    /// What the chart shows.
+    pub title: &'a str,
+    /// Machine and command.
+    pub subtitle: &'a str,
+    /// The axis below, logarithmic.
+    pub x: (&'a str, Unit),
+    /// The axis at the side, from zero.
+    pub y: (&'a str, Unit),
+    /// What is drawn.
+    pub series: &'a [Series],
+    /// Places on the axis below that mean something, and what.
+    pub marks: &'a [(f64, String)],
+}
+
+impl Lines<'_> {
+    /// Draws into a file.
+    ///
+    /// # Errors
+    /// The file cannot be written, or there is nothing to draw.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        let least = points().map(|point| point.0).fold(f64::MAX, f64::min);
+        let most = points().map(|point| point.0).fold(f64::MIN, f64::max);
+        let top = points().map(|point| point.1).fold(0.0, f64::max) * 1.1;
+        if least >= most || top <= 0.0 {
+            return Err("a chart of lines needs two points that differ".into());
+        }
+        let area = SVGBackend::new(path, (WIDTH, 500)).into_drawing_area();
+        area.fill(&WHITE).map_err(said)?;
+        text(&area, self.title, (MARGIN, 12), 18, &INK, HPos::Left)?;
+        let foot = (MARGIN, 500 - FOOT / 2);
+        text(&area, self.subtitle, foot, 11, &FAINT, HPos::Left)?;
+        let inner = area.margin(HEAD, FOOT, MARGIN, MARGIN);
+        let mut chart = ChartBuilder::on(&inner)
+            .x_label_area_size(42)
+            .y_label_area_size(80)
+            .build_cartesian_2d((least..most).log_scale(), 0.0..top)
+            .map_err(said)?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_desc(self.x.0)
+            .y_desc(self.y.0)
+            .x_label_formatter(&|value| self.x.1.show(*value))
+            .y_label_formatter(&|value| self.y.1.show(*value))
+            .draw()
+            .map_err(said)?;
+        for (place, name) in self.marks {
+            let line = [(*place, 0.0), (*place, top)];
+            let style = FAINT.stroke_width(1);
+            chart
+                .draw_series([PathElement::new(line, style)])
+                .map_err(said)?;
+            let style = (FONT, 11).into_font().color(&FAINT);
+            let label = Text::new(name.clone(), (*place, top * 0.98), style);
+            chart.draw_series([label]).map_err(said)?;
+        }
+        for (index, series) in self.series.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            chart
+                .draw_series(
+                    LineSeries::new(series.points.iter().copied(), colour.stroke_width(2))
+                        .point_size(3),
+                )
+                .map_err(said)?
+                .label(&series.name)
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
+                });
+        }
+        chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.85))
+            .border_style(FAINT)
+            .label_font((FONT, 12))
+            .draw()
+            .map_err(said)?;
+        area.present().map_err(said)
+    }
+}
+
+fn text(
+    area: &Area<'_>,
+    words: &str,
+    place: (i32, i32),
+    size: i32,
+    colour: &RGBColor,
+    side: HPos,
+) -> Result<()> {
+    let style = (FONT, size)
+        .into_font()
+        .color(colour)
+        .pos(Pos::new(side, VPos::Top));
+    area.draw(&Text::new(words.to_owned(), place, style))
+        .map_err(said)
+}
+
+/// What plotters says borrows what it was given.
+fn said(error: impl std::fmt::Display) -> crate::Error {
+    error.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_carry_sides_figures_and_words() {
+        let mut figures = Figures::default();
+        for value in [2.0, 3.0, 4.0] {
+            figures.add("build", "rhash, 1/8", "time", Unit::Seconds, value);
+            figures.add("build", "another", "time", Unit::Seconds, value * 2.0);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("build.svg");
+        let bars = Bars {
+            title: "A build & more",
+            subtitle: "somewhere",
+            figures: &figures,
+            workload: "build",
+            metrics: &["time", "nothing"],
+        };
+        bars.write(&path).unwrap();
+        let svg = std::fs::read_to_string(path).unwrap();
+        for words in ["A build &amp; more", "rhash, 1/8", "6.00 s (4.00-8.00)"] {
+            assert!(svg.contains(words), "{words} is not in {svg}");
+        }
+        assert!(!svg.contains("nothing"));
+    }
+
+    #[test]
+    fn lines_carry_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("scale.svg");
+        let series = [Series {
+            name: "load".to_owned(),
+            points: vec![(1e6, 5e5), (1e7, 4e5), (1e8, 4e5)],
+        }];
+        let lines = Lines {
+            title: "Scale",
+            subtitle: "somewhere",
+            x: ("entries", Unit::Count),
+            y: ("a second", Unit::PerSecond),
+            series: &series,
+            marks: &[(4e6, "the limit".to_owned())],
+        };
+        lines.write(&path).unwrap();
+        let svg = std::fs::read_to_string(path).unwrap();
+        for words in ["Scale", "load", "the limit", "entries"] {
+            assert!(svg.contains(words), "{words}");
+        }
+        let none = Lines {
+            series: &[],
+            ..lines
+        };
+        assert!(none.write(&directory.path().join("none.svg")).is_err());
+    }
+}

@@ -1,0 +1,157 @@
+//! What a bench leaves: a table on the terminal, and for each workload JSON and charts.
+
+use std::{fs, path::Path};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::{Bars, Figures, Floors, Lines, Machine, Options, Place, Result, Unit, say, table};
+
+/// Gathers figures and writes them down.
+#[derive(Debug)]
+pub struct Report {
+    bench: String,
+    machine: Machine,
+    floors: Floors,
+    seed: u64,
+    runs: u32,
+    command: String,
+    facts: Map<String, Value>,
+    notes: Vec<(String, String)>,
+    figures: Figures,
+    place_results: std::path::PathBuf,
+}
+
+impl Report {
+    /// Looks at the machine and measures its floors.
+    ///
+    /// # Errors
+    /// The floors cannot be measured.
+    pub fn begin(bench: &str, options: &Options, place: &Place) -> Result<Self> {
+        let words: Vec<_> = std::env::args()
+            .skip(1)
+            .filter(|word| word != "--bench")
+            .collect();
+        let separator = if words.is_empty() { "" } else { " -- " };
+        let report = Self {
+            bench: bench.to_owned(),
+            machine: Machine::look(),
+            floors: Floors::measure(place.work(), options.quick)?,
+            seed: options.seed,
+            runs: options.runs(),
+            command: format!("cargo bench --bench {bench}{separator}{}", words.join(" ")),
+            facts: Map::new(),
+            notes: Vec::new(),
+            figures: Figures::default(),
+            place_results: place.results().to_owned(),
+        };
+        say(report.machine.line());
+        say(report.floors.line());
+        say(format_args!("seed {}", report.seed));
+        Ok(report)
+    }
+
+    /// The machine's floors.
+    pub fn floors(&self) -> &Floors {
+        &self.floors
+    }
+
+    /// All figures so far.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Says something about the workloads that a reader needs: how much data, which limit.
+    pub fn fact(&mut self, name: &str, value: impl Serialize) {
+        let value = serde_json::to_value(value).unwrap_or(Value::Null);
+        self.facts.insert(name.to_owned(), value);
+    }
+
+    /// Says once that something about a workload is not as one would think: a program that is
+    /// missing, data that were lost.
+    pub fn note(&mut self, workload: &str, text: impl Into<String>) {
+        let note = (workload.to_owned(), text.into());
+        if !self.notes.contains(&note) {
+            say(format_args!("{}: {}", note.0, note.1));
+            self.notes.push(note);
+        }
+    }
+
+    /// Adds what one run gave.
+    pub fn add(&mut self, workload: &str, side: &str, metric: &str, unit: Unit, value: f64) {
+        self.figures.add(workload, side, metric, unit, value);
+    }
+
+    /// Prints the table of a workload, and writes `WORKLOAD.json` and `WORKLOAD.svg` with bars for
+    /// these metrics.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn finish(&self, workload: &str, title: &str, metrics: &[&str]) -> Result<()> {
+        self.write(workload, title)?;
+        let bars = Bars {
+            title,
+            subtitle: &self.machine_line(),
+            figures: &self.figures,
+            workload,
+            metrics,
+        };
+        bars.write(&self.path(workload, "svg"))
+    }
+
+    /// As [`finish`](Self::finish), with a chart of lines instead of bars.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn finish_lines(&self, workload: &str, title: &str, lines: &Lines<'_>) -> Result<()> {
+        self.write(workload, title)?;
+        lines.write(&self.path(workload, "svg"))
+    }
+
+    /// The machine in short, for the foot of a chart.
+    pub fn machine_line(&self) -> String {
+        let runs = match self.runs {
+            1 => "one run".to_owned(),
+            runs => format!("medians of {runs} runs, lines from least to most"),
+        };
+        format!(
+            "{}, {} cores; {runs}; {}",
+            self.machine.processor, self.machine.cores, self.command
+        )
+    }
+
+    fn write(&self, workload: &str, title: &str) -> Result<()> {
+        let notes: Vec<&str> = self
+            .notes
+            .iter()
+            .filter(|note| note.0 == workload || note.0.is_empty())
+            .map(|note| note.1.as_str())
+            .collect();
+        table::print(title, self.figures.of(workload), &notes)?;
+        let figures: Vec<_> = self.figures.of(workload).collect();
+        let all = json!({
+            "bench": self.bench,
+            "workload": workload,
+            "title": title,
+            "command": self.command,
+            "seed": self.seed,
+            "runs": self.runs,
+            "machine": self.machine,
+            "floors": self.floors,
+            "facts": self.facts,
+            "notes": notes,
+            "figures": figures,
+        });
+        let mut text = serde_json::to_string_pretty(&all)?;
+        text.push('\n');
+        write(&self.path(workload, "json"), &text)
+    }
+
+    fn path(&self, workload: &str, kind: &str) -> std::path::PathBuf {
+        self.place_results.join(format!("{workload}.{kind}"))
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
+}

@@ -1,0 +1,3 @@
+//! rhash beside what one would pick instead.
+
+fn main() {}

@@ -1,9 +1,9 @@
 //! The command line: what can be asked, and the help that teaches it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
-use rhash_server::size::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rhash_server::size::{ByteSize, parse_span};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +19,7 @@ Examples:
   rhash get people ada
   rhash scan people | jq .value.born
   rhash stats
+  rhash bench --html bench.html             memory only against spill, on this host
 
 Without --server, the tables live in the directory that --data names, and a server runs for as
 long as the command does. It is stopped cleanly at the end, so that the next command finds them.
@@ -79,7 +80,15 @@ pub(crate) enum Command {
     Stats(Figures),
     /// Measure round trips to the server
     Ping(Ping),
+    /// Measure what spilling costs, or a server of yours
+    Bench(Bench),
+    /// Serve until the standard input ends
+    #[command(name = SERVE_COMMAND, hide = true)]
+    Serve(Serve),
 }
+
+/// The command that `bench` starts servers by.
+pub(crate) const SERVE_COMMAND: &str = "serve-for-bench";
 
 /// The name of an index.
 #[derive(Debug, Args)]
@@ -259,6 +268,105 @@ pub(crate) struct Ping {
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) count: u32,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --server, two servers are started, one after the other: one with memory for all data, and
+one with an eighth of it (or --mem-limit), which spills to a new directory inside --data (default:
+the current directory; it is removed at the end). With --server, yours is measured with its own
+limit, in temporary tables that are freed at the end: choose --size below and above its limit.
+
+An index build appends postings of 8 bytes to lists, by words as unequal as those of text. Entries
+have keys of 16 bytes. All answers are checked. Gets go past the client's cache, and follow one
+another on one connection; run several at once to see what more connections give. Rates are the
+medians of all rounds; latencies are those of all calls of all rounds, of writes the time to hand
+over a batch. MEMORY is the most that the server held, DISK what it held at the end of a step.
+
+Other programs, and a disk or a processor that sleeps, show in the figures: run it twice.
+
+Examples:
+  rhash bench
+  rhash bench --size 1G --mem-limit 64M --html bench.html
+  rhash bench --rounds 1 --work values --value 4K
+  rhash bench --server localhost:10080 --size 100M,20G --json > bench.json")]
+pub(crate) struct Bench {
+    /// Keys and values of a table, and bytes of postings; of several sizes, each is measured.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_delimiter = ',',
+        default_value = "256M"
+    )]
+    pub(crate) size: Vec<ByteSize>,
+    /// The length of a value.
+    #[arg(long, value_name = "SIZE", default_value = "100")]
+    pub(crate) value: ByteSize,
+    /// What is done: an index build, a table of values, or both.
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_enum)]
+    #[arg(default_values_t = [WorkKind::Lists, WorkKind::Values])]
+    pub(crate) work: Vec<WorkKind>,
+    /// Keys of a batched get.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) batch: u32,
+    /// How unequally entries are asked for, where they are: the exponent of Zipf's law.
+    #[arg(long, value_name = "EXPONENT", default_value_t = 0.99, value_parser = zipf_exponent)]
+    pub(crate) zipf: f64,
+    /// How long each kind of get is measured.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = get_time)]
+    pub(crate) get_time: Duration,
+    /// How often all is done, each time on new servers, in turn.
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// Where random draws begin.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print all figures as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write a page with charts and all figures, in one file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// What `bench` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WorkKind {
+    /// An index build: appends to lists, gets of lists.
+    Lists,
+    /// A table of values: load, gets, scan.
+    Values,
+}
+
+/// Arguments of the command that `bench` starts servers by.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Keep nothing on disk.
+    #[arg(long)]
+    pub(crate) memory_only: bool,
+}
+
+/// The longest time of a step of gets.
+const GET_TIME_MAX: Duration = Duration::from_secs(3600);
+
+fn get_time(text: &str) -> Result<Duration, String> {
+    match parse_span(text) {
+        Err(error) => Err(error.to_string()),
+        Ok(time) if time.is_zero() || time > GET_TIME_MAX => {
+            Err("gets are measured for 1ms at least and 1h at most".into())
+        }
+        Ok(time) => Ok(time),
+    }
+}
+
+fn zipf_exponent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(exponent) if (0.1..=3.0).contains(&exponent) => Ok(exponent),
+        _ => Err("write a number from 0.1 (nearly equal) to 3 (few get nearly all)".into()),
+    }
 }
 
 /// The longest name of an index, which leaves room for the ends of its tables' names.

@@ -9,7 +9,7 @@ use rhash_client::{ErrorKind, blocking::Client};
 
 use crate::{
     cli::Place,
-    embedded::Embedded,
+    embedded::{Embedded, Keep},
     failure::{Failure, Outcome},
 };
 
@@ -63,7 +63,7 @@ impl Session {
                 data.display()
             )));
         }
-        let embedded = Embedded::start(data.clone(), place.mem_limit)?;
+        let embedded = Embedded::start(Keep::In(data.clone()), place.mem_limit)?;
         let client = match connect(&embedded.address()) {
             Ok(client) => client,
             Err(failure) => {

@@ -23,16 +23,28 @@ pub(crate) struct Embedded {
     runtime: Runtime,
 }
 
+/// Where a server keeps what does not fit its memory.
+#[derive(Debug)]
+pub(crate) enum Keep {
+    /// In this directory, with its named tables.
+    In(PathBuf),
+    /// Nowhere: over its limit it refuses writes.
+    InMemory,
+}
+
 impl Embedded {
     /// Starts a server on a free port of this host.
     ///
     /// # Errors
     /// The memory limit is too small, or the data directory cannot be used.
-    pub(crate) fn start(data: PathBuf, mem_limit: Option<ByteSize>) -> Outcome<Self> {
+    pub(crate) fn start(keep: Keep, mem_limit: Option<ByteSize>) -> Outcome<Self> {
         // The server's own defaults hold for all that is not said here.
         let mut args = Args::try_parse_from(["rhash-server", "--listen", LISTEN])
             .map_err(|error| Failure::plain(error.to_string()))?;
-        args.data = Some(data);
+        match keep {
+            Keep::In(data) => args.data = Some(data),
+            Keep::InMemory => args.memory_only = true,
+        }
         args.mem_limit = mem_limit;
         let config = Config::from_args(args).map_err(|error| Failure::Usage(error.to_string()))?;
         let runtime = new_runtime()?;
@@ -55,6 +67,11 @@ impl Embedded {
         self.runtime
             .block_on(self.server.stop())
             .map_err(|error| Failure::plain(format!("the server did not stop cleanly: {error}")))
+    }
+
+    /// Ends the server where it stands; nothing is written down.
+    pub(crate) fn abandon(self) {
+        self.runtime.shutdown_background();
     }
 }
 

@@ -11,6 +11,7 @@ mod json;
 mod context;
 mod rank;
 mod index;
+mod bench;
 mod command;
 
 use std::{
@@ -22,7 +23,9 @@ use clap::Parser;
 
 use self::{
     cli::{Cli, Command},
-    command::{index as index_command, search, server_info, table, term},
+    command::{
+        bench as bench_command, index as index_command, search, serve, server_info, table, term,
+    },
     connection::{Intent, Session},
     failure::Outcome,
     output::{Output, note},
@@ -42,6 +45,16 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Outcome {
     log_warnings();
+    match &cli.command {
+        // These have servers of their own, or are one.
+        Command::Bench(args) => {
+            let mut out = Output::new();
+            bench_command::run(&cli.place, args, &mut out)?;
+            return Ok(out.flush()?);
+        }
+        Command::Serve(args) => return serve::run(&cli.place, args),
+        _ => {}
+    }
     let session = Session::open(&cli.place, intent(&cli.command))?;
     let mut out = Output::new();
     let outcome = dispatch(&session, &cli.command, &mut out);
@@ -77,6 +90,7 @@ fn dispatch(session: &Session, command: &Command, out: &mut Output) -> Outcome {
         Command::Tables(args) => server_info::tables(client, args, out),
         Command::Stats(args) => server_info::stats(client, args, out),
         Command::Ping(args) => server_info::ping(client, args, out),
+        Command::Bench(_) | Command::Serve(_) => Ok(()),
     }
 }
 

@@ -167,6 +167,38 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{amount:.1} TiB")
 }
 
+/// A number with three digits that matter: 950, 12.3 k, 4.56 M.
+pub(crate) fn number_short(number: f64) -> String {
+    let (mut number, mut unit) = (number, "");
+    for larger in [" k", " M", " G"] {
+        if number < 999.5 {
+            break;
+        }
+        (number, unit) = (number / 1e3, larger);
+    }
+    format!("{number:.*}{unit}", decimals(number))
+}
+
+/// A span of time with three digits that matter, given in milliseconds: 12.3 µs, 4.56 ms, 7.89 s.
+pub(crate) fn time_short(milliseconds: f64) -> String {
+    let (number, unit) = match milliseconds {
+        time if time <= 0.0 => return "0 s".to_owned(),
+        time if time < 0.9995 => (time * 1e3, "µs"),
+        time if time < 999.5 => (time, "ms"),
+        time => (time / 1e3, "s"),
+    };
+    format!("{number:.*} {unit}", decimals(number))
+}
+
+/// The digits after the point of a number below a thousand that has three in all.
+fn decimals(number: f64) -> usize {
+    match number {
+        number if number < 9.995 => 2,
+        number if number < 99.95 => 1,
+        _ => 0,
+    }
+}
+
 /// Millions of bytes, as text and its speed are counted.
 pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
@@ -190,6 +222,31 @@ mod tests {
             (1_234_567, "1,234,567"),
         ] {
             assert_eq!(count(number), text);
+        }
+    }
+
+    #[test]
+    fn short_numbers_have_three_digits() {
+        for (number, text) in [
+            (0.0, "0.00"),
+            (9.994, "9.99"),
+            (9.996, "10.0"),
+            (99.96, "100"),
+            (999.4, "999"),
+            (999.6, "1.00 k"),
+            (1_234_567.0, "1.23 M"),
+            (5e12, "5000 G"),
+        ] {
+            assert_eq!(number_short(number), text);
+        }
+        for (milliseconds, text) in [
+            (0.0, "0 s"),
+            (0.0742, "74.2 µs"),
+            (0.9996, "1.00 ms"),
+            (12.34, "12.3 ms"),
+            (61_000.0, "61.0 s"),
+        ] {
+            assert_eq!(time_short(milliseconds), text);
         }
     }
 

@@ -7,3 +7,5 @@ pub(crate) mod term;
 pub(crate) mod table;
 pub(crate) mod typed;
 pub(crate) mod server_info;
+pub(crate) mod bench;
+pub(crate) mod serve;

@@ -1,10 +1,11 @@
 //! The governor: keeps the process under its memory limit, and the runs few.
 //!
-//! One thread spills when entries take more than the high mark, down to the low mark, the largest
-//! tables first, in steps of a few MiB. It also steers: it measures what the process takes beyond
+//! One thread spills when entries take more than the high mark, down to the low mark, in steps of a
+//! few MiB; `relief` says which tables give. It also steers: it measures what the process takes beyond
 //! entries, and leaves entries that much less. A second thread merges.
 
 mod budget;
+mod relief;
 mod resident;
 
 use std::{
@@ -23,7 +24,7 @@ pub(crate) use resident::Resident;
 use crate::{
     shared::Shared,
     store::Tables,
-    table::{MergeDone, Spilled, Table},
+    table::{MergeDone, Table},
 };
 
 /// The governor looks at least this often.
@@ -120,10 +121,23 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
     while !shared.budget.is_stopping() {
         shared.budget.wait_for_work(LOOK_EVERY);
         steering.look();
-        if shared.cold.is_some() && !relieve(shared, tables, &mut steering) {
+        if shared.cold.is_some() && !relief::relieve(shared, tables, &mut steering) {
             shared.budget.wait_for_work(RETRY_AFTER);
         }
     }
+}
+
+/// Spills as the governor would do now.
+#[cfg(test)]
+pub(crate) fn relieve_now(shared: &Shared, tables: &Tables) {
+    let mut steering = Steering {
+        shared,
+        seen: &Seen::default(),
+        resident: Resident::new(),
+        limit_bytes: None,
+        overhead_bytes: 0,
+    };
+    assert!(relief::relieve(shared, tables, &mut steering));
 }
 
 /// What entries may take before anything is measured.
@@ -162,67 +176,6 @@ impl Steering<'_> {
         self.overhead_bytes = overhead_now.max(remembered);
         let bytes = entries_bytes(limit_bytes, self.overhead_bytes.max(OVERHEAD_BYTES));
         self.shared.budget.set_entries_bytes_max(bytes);
-    }
-}
-
-/// Spills until entries are under the low mark, if they are over the high one; says whether the
-/// disk took all that it was given.
-fn relieve(shared: &Shared, tables: &Tables, steering: &mut Steering<'_>) -> bool {
-    let budget = &shared.budget;
-    budget.set_at_floor(false);
-    if !budget.wants_relief() && budget.trouble().is_none() {
-        return true;
-    }
-    while budget.tracked_bytes() > budget.low_mark() && !budget.is_stopping() {
-        let mut by_size: Vec<(usize, Arc<Table>)> = tables
-            .all()
-            .into_iter()
-            .map(|table| (table.hot_bytes(), table))
-            .collect();
-        by_size.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        let tracked_before = budget.tracked_bytes();
-        // Many small tables are spilled at one look, one large table for one step.
-        let least = by_size.first().map_or(0, |(bytes, _)| bytes / 2);
-        let (mut freed, mut any) = (0, false);
-        for (bytes, table) in by_size {
-            let enough = any && (freed >= shared.steps.spill_bytes || bytes < least);
-            if enough || budget.is_stopping() {
-                break;
-            }
-            wait_for_merges(shared, &table, steering);
-            steering.look();
-            match table.spill(shared.steps.spill_bytes) {
-                Ok(spilled) => {
-                    any |= spilled == Spilled::Some;
-                    budget.set_trouble(None);
-                }
-                Err(error) => {
-                    tracing::error!(table = table.id(), error = %error.text, "spill failed");
-                    budget.set_trouble(Some(error));
-                    return false;
-                }
-            }
-            freed = tracked_before.saturating_sub(budget.tracked_bytes());
-        }
-        budget.set_at_floor(!any);
-        if !any {
-            break;
-        }
-    }
-    budget.set_trouble(None);
-    true
-}
-
-/// Holds spills back while a table has too many runs to be read quickly.
-fn wait_for_merges(shared: &Shared, table: &Table, steering: &mut Steering<'_>) {
-    while table.runs_deepest() >= crate::table::RUNS_STALL
-        && !shared.budget.is_stopping()
-        && !table.is_closed()
-        && shared.merge_trouble.lock().is_none()
-    {
-        shared.merge_wanted.ring();
-        shared.merge_done.wait(LOOK_EVERY);
-        steering.look();
     }
 }
 

@@ -22,8 +22,13 @@ const OFFSETS_MAX: usize = 1 << 16;
 
 const STATE_MASK: u8 = 0b11;
 const CLEAN: u8 = 0b100;
-const USED: u8 = 0b1000;
-const LARGE: u8 = 0b1_0000;
+const LARGE: u8 = 0b1000;
+const USES_SHIFT: u32 = 4;
+const USE: u8 = 1 << USES_SHIFT;
+
+/// Uses are counted so far. That more make no difference keeps what was used a lot, long ago, from
+/// staying for ever.
+pub(crate) const USES_MAX: u8 = 3;
 
 /// What an entry in RAM says about its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +56,8 @@ pub(crate) struct Header {
     pub(crate) state: State,
     /// The cold tier says the same, so the entry may be dropped.
     pub(crate) clean: bool,
-    /// Read since the last sweep.
-    pub(crate) used: bool,
+    /// How often it was read of late, up to [`USES_MAX`].
+    pub(crate) uses: u8,
     /// The value is a number: the index of a [`super::large::Large`].
     pub(crate) large: bool,
 }
@@ -66,8 +71,8 @@ impl Header {
         };
         state
             | if self.clean { CLEAN } else { 0 }
-            | if self.used { USED } else { 0 }
             | if self.large { LARGE } else { 0 }
+            | self.uses.min(USES_MAX) << USES_SHIFT
     }
 }
 
@@ -124,9 +129,14 @@ impl Arena {
 
     /// Counts an entry as dead.
     pub(crate) fn retire(&mut self, at: EntryRef) {
+        self.dead_bytes += self.entry_bytes(at);
+    }
+
+    /// What an entry takes of the arena, its slack included.
+    pub(crate) fn entry_bytes(&self, at: EntryRef) -> usize {
         let entry = self.entry(at);
         let value_bytes = read_u32(entry, 16) as usize + usize::from(read_u16(entry, 20));
-        self.dead_bytes += HEADER_BYTES + key_bytes(entry) + value_bytes;
+        HEADER_BYTES + key_bytes(entry) + value_bytes
     }
 
     /// The entry's place, read alone.
@@ -149,9 +159,19 @@ impl Arena {
                 _ => State::Tombstone,
             },
             clean: flags & CLEAN != 0,
-            used: flags & USED != 0,
+            uses: uses(flags),
             large: flags & LARGE != 0,
         }
+    }
+
+    /// Counts a use of an entry; says whether it is the first one.
+    #[inline]
+    pub(crate) fn count_use(&mut self, at: EntryRef) -> bool {
+        let before = uses(self.entry(at)[15]);
+        if before < USES_MAX {
+            self.entry_mut(at)[15] += USE;
+        }
+        before == 0
     }
 
     /// Writes an entry's header anew.
@@ -248,6 +268,12 @@ impl Arena {
     fn entry_mut(&mut self, at: EntryRef) -> &mut [u8] {
         &mut self.chunks[(at.0 >> 16) as usize].bytes_mut()[(at.0 & 0xffff) as usize..]
     }
+}
+
+/// The uses that an entry's flags count.
+#[inline]
+fn uses(flags: u8) -> u8 {
+    flags >> USES_SHIFT & USES_MAX
 }
 
 /// The key's length, which shares its word with the flags.

@@ -82,6 +82,8 @@ pub(crate) struct Bucket {
     larges: Vec<Option<Large>>,
     larges_free: Vec<u32>,
     larges_bytes: usize,
+    /// What entries take that were read of late.
+    used_bytes: usize,
     /// How many leading bits of the place all entries share.
     pub(crate) depth: u8,
     /// Splitting again is of no use below this many entries, since all had one place when tried.
@@ -111,6 +113,11 @@ impl Bucket {
             + self.larges_bytes
     }
 
+    /// What entries take that were read of late.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
     /// Whether it should be split.
     pub(crate) fn is_full(&self) -> bool {
         let entries = self.len();
@@ -132,21 +139,23 @@ impl Bucket {
         self.find(place, key).map(|at| self.entry(at))
     }
 
-    /// Marks the entry of `key` as read.
+    /// Counts a use of the entry of `key`.
     #[inline]
     pub(crate) fn touch(&mut self, place: u64, key: &[u8]) {
-        if let Some(at) = self.find(place, key) {
-            let header = self.arena.header(at);
-            if !header.used {
-                self.arena.set_header(
-                    at,
-                    Header {
-                        used: true,
-                        ..header
-                    },
-                );
-            }
+        if let Some(at) = self.find(place, key)
+            && self.arena.count_use(at)
+        {
+            self.used_bytes += self.cost_bytes(at);
         }
+    }
+
+    /// What an entry takes.
+    pub(crate) fn cost_bytes(&self, at: EntryRef) -> usize {
+        let large_bytes = match self.entry(at).value {
+            Value::Inline(_) => 0,
+            Value::Large(large) => large.footprint_bytes(),
+        };
+        self.arena.entry_bytes(at) + INDEX_SLOT_BYTES + large_bytes
     }
 
     /// Sets what is known of `key` to `value` whole.
@@ -157,9 +166,9 @@ impl Bucket {
         value: &[u8],
     ) -> Result<(), ArenaFull> {
         let found = self.find(header.place, key);
-        let used = found.is_some_and(|at| self.arena.header(at).used) || header.used;
+        let uses_before = found.map_or(0, |at| self.arena.header(at).uses);
         let header = Header {
-            used,
+            uses: uses_before.max(header.uses),
             large: value.len() > INLINE_BYTES_MAX,
             ..header
         };
@@ -169,6 +178,9 @@ impl Bucket {
             && self.arena.overwrite(at, value)
         {
             self.arena.set_header(at, header);
+            if uses_before == 0 && header.uses > 0 {
+                self.used_bytes += self.cost_bytes(at);
+            }
             return Ok(());
         }
         if header.large {
@@ -193,7 +205,7 @@ impl Bucket {
             version,
             state: State::Fragment,
             clean: false,
-            used: false,
+            uses: 0,
             large: false,
         };
         let Some(at) = self.find(place, key) else {
@@ -216,7 +228,7 @@ impl Bucket {
             ),
             State::Base if old.clean && self.lets_go(at, clean_base) => self.set(
                 Header {
-                    used: old.used,
+                    uses: old.uses,
                     ..fresh
                 },
                 key,
@@ -234,13 +246,13 @@ impl Bucket {
         key: &[u8],
         delta: i64,
     ) -> Result<(), ArenaFull> {
-        let (state, used, old) = match self.find(place, key) {
-            None => (State::Fragment, false, 0),
+        let (state, uses, old) = match self.find(place, key) {
+            None => (State::Fragment, 0, 0),
             Some(at) => {
                 let header = self.arena.header(at);
                 match header.state {
-                    State::Tombstone => (State::Base, header.used, 0),
-                    state => (state, header.used, counter_value(self.arena.value(at))),
+                    State::Tombstone => (State::Base, header.uses, 0),
+                    state => (state, header.uses, counter_value(self.arena.value(at))),
                 }
             }
         };
@@ -249,7 +261,7 @@ impl Bucket {
             version,
             state,
             clean: false,
-            used,
+            uses,
             large: false,
         };
         self.set(header, key, &old.wrapping_add(delta).to_le_bytes())
@@ -346,9 +358,13 @@ impl Bucket {
         if header.large {
             let number = read_number(self.arena.value(at));
             if let Some(Some(large)) = self.larges.get_mut(number as usize) {
-                self.larges_bytes -= large.footprint_bytes();
+                let bytes_before = large.footprint_bytes();
                 large.append(bytes);
-                self.larges_bytes += large.footprint_bytes();
+                let bytes_more = large.footprint_bytes() - bytes_before;
+                self.larges_bytes += bytes_more;
+                if header.uses > 0 {
+                    self.used_bytes += bytes_more;
+                }
             }
             self.arena.set_header(at, header);
             return Ok(());
@@ -383,6 +399,9 @@ impl Bucket {
         slack: u16,
     ) -> Result<(), ArenaFull> {
         let new = self.arena.push(header, key, value, slack)?;
+        if header.uses > 0 {
+            self.used_bytes += self.cost_bytes(new);
+        }
         let arena = &self.arena;
         let hash = index_hash(header.place);
         match old {
@@ -402,6 +421,9 @@ impl Bucket {
     }
 
     fn let_go(&mut self, at: EntryRef) {
+        if self.arena.header(at).uses > 0 {
+            self.used_bytes -= self.cost_bytes(at);
+        }
         if self.arena.header(at).large {
             let number = read_number(self.arena.value(at));
             if let Some(large) = self.larges.get_mut(number as usize).and_then(Option::take) {
@@ -428,9 +450,18 @@ impl Bucket {
             }
         }
         self.arena = arena;
+        self.used_bytes = self.count_used_bytes();
         if self.index.is_empty() {
             self.index = HashTable::new();
         }
+    }
+
+    /// Sums anew what entries take that were read of late.
+    pub(super) fn count_used_bytes(&self) -> usize {
+        self.refs()
+            .filter(|&at| self.arena.header(at).uses > 0)
+            .map(|at| self.cost_bytes(at))
+            .sum()
     }
 
     fn keep_large(&mut self, large: Large) -> u32 {

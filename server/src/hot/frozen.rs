@@ -21,6 +21,8 @@ pub(crate) struct Frozen {
     /// In the order of places, each with the first place that it may hold.
     buckets: Vec<(u64, Bucket)>,
     bytes: usize,
+    /// What of it belongs to entries that have left the hot map for it.
+    live_bytes: usize,
 }
 
 impl Frozen {
@@ -32,6 +34,7 @@ impl Frozen {
             last_key: None,
             buckets: Vec::new(),
             bytes: 0,
+            live_bytes: 0,
         }
     }
 
@@ -65,6 +68,11 @@ impl Frozen {
         self.bytes
     }
 
+    /// What of it belongs to its entries; the rest is freed with them.
+    pub(crate) fn live_bytes(&self) -> usize {
+        self.live_bytes
+    }
+
     /// Visits the entries of `first..=last` in order.
     pub(crate) fn visit(&self, first: u64, last: u64, mut visitor: impl FnMut(&Entry<'_>)) {
         for (bucket_first, bucket) in &self.buckets[self.bucket_of(first).min(self.buckets.len())..]
@@ -81,7 +89,8 @@ impl Frozen {
         }
     }
 
-    pub(super) fn push_bucket(&mut self, first: u64, bucket: Bucket) {
+    pub(super) fn push_bucket(&mut self, first: u64, bucket: Bucket, live_bytes: usize) {
+        self.live_bytes += live_bytes;
         self.bytes += bucket.footprint_bytes() + size_of::<(u64, Bucket)>();
         self.buckets.push((first, bucket));
     }

@@ -3,25 +3,26 @@
 //! A key's place selects its bucket by its leading bits (extendible hashing), so the buckets in
 //! order are the entries in order but for the sort inside each. That is what makes spilling a
 //! range of places, and scanning in the order of places, cheap: neither ever sorts more than a
-//! bucket. An interval of buckets that is to be spilled is taken out whole as [`Frozen`], stays
-//! readable while it is written, and is freed as a whole.
+//! bucket. Intervals of buckets that are to be spilled are taken out as [`Frozen`], stay readable
+//! while they are written, and are freed as a whole; `sweep` decides which entries stay for having
+//! been read.
 
 mod chunk;
 mod arena;
 mod large;
 mod bucket;
 mod frozen;
+mod sweep;
 
 pub(crate) use arena::{ArenaFull, Header, State};
 pub(crate) use bucket::{CleanBase, Entry, Value, counter_value};
 pub(crate) use frozen::{Frozen, FrozenSource};
+pub(crate) use sweep::Sweep;
 
 use bucket::Bucket;
 
 /// The most leading bits that select a bucket.
 const DEPTH_MAX: u8 = 24;
-/// Of a bucket that is frozen, at most this part is kept hot for having been read.
-const KEPT_SHARE: usize = 2;
 
 /// The entries of a table that are in RAM.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct HotMap {
     depth: u8,
     entries: usize,
     bytes: usize,
+    /// What entries take that were read of late.
+    used_bytes: usize,
     version: u32,
     /// Where the next freeze begins.
     hand: u64,
@@ -46,6 +49,7 @@ impl HotMap {
             depth: 0,
             entries: 0,
             bytes: 0,
+            used_bytes: 0,
             version: 0,
             hand: 0,
         };
@@ -63,27 +67,37 @@ impl HotMap {
         self.bytes
     }
 
+    /// What of it belongs to entries that were read of late.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
     /// The entry of `key`.
     #[inline]
     pub(crate) fn get(&self, place: u64, key: &[u8]) -> Option<Entry<'_>> {
         self.buckets[self.bucket_index(place)].get(place, key)
     }
 
-    /// Marks the entry of `key` as read, which keeps it from the next spill.
+    /// Counts a use of the entry of `key`, which keeps it from spills to come. Only reads are uses:
+    /// what is written in bulk shall not push out what is read.
     #[inline]
     pub(crate) fn touch(&mut self, place: u64, key: &[u8]) {
         let index = self.bucket_index(place);
-        self.buckets[index].touch(place, key);
+        let bucket = &mut self.buckets[index];
+        let used_before = bucket.used_bytes();
+        bucket.touch(place, key);
+        self.used_bytes += bucket.used_bytes() - used_before;
     }
 
     /// Sets the whole value of `key`.
     pub(crate) fn put(&mut self, place: u64, key: &[u8], value: &[u8]) -> Result<(), ArenaFull> {
-        self.set(place, State::Base, Dirt::Dirty, key, value)
+        self.set(place, State::Base, Dirt::Dirty, Origin::Write, key, value)
     }
 
     /// Says that `key` has no entry, whatever lies below.
     pub(crate) fn bury(&mut self, place: u64, key: &[u8]) -> Result<(), ArenaFull> {
-        self.set(place, State::Tombstone, Dirt::Dirty, key, &[])
+        let origin = Origin::Write;
+        self.set(place, State::Tombstone, Dirt::Dirty, origin, key, &[])
     }
 
     /// Takes in what a read of the tiers below found, or that it found nothing.
@@ -93,10 +107,11 @@ impl HotMap {
         key: &[u8],
         value: Option<&[u8]>,
         dirt: Dirt,
+        origin: Origin,
     ) -> Result<(), ArenaFull> {
         match value {
-            Some(value) => self.set(place, State::Base, dirt, key, value),
-            None => self.set(place, State::Tombstone, dirt, key, &[]),
+            Some(value) => self.set(place, State::Base, dirt, origin, key, value),
+            None => self.set(place, State::Tombstone, dirt, origin, key, &[]),
         }
     }
 
@@ -124,25 +139,11 @@ impl HotMap {
     pub(crate) fn forget(&mut self, place: u64, key: &[u8]) {
         let index = self.bucket_index(place);
         let bucket = &mut self.buckets[index];
-        let bytes_before = bucket.footprint_bytes();
+        let (bytes_before, used_before) = (bucket.footprint_bytes(), bucket.used_bytes());
         if bucket.remove(place, key) {
             self.entries -= 1;
+            self.used_bytes = self.used_bytes - used_before + bucket.used_bytes();
             self.bytes = self.bytes - bytes_before + bucket.footprint_bytes();
-        }
-    }
-
-    /// Takes out about `bytes_target` bytes of entries, a whole interval of buckets from where the
-    /// last freeze ended. Entries read since the last freeze stay, unless they are most of it.
-    /// None if there is nothing to take.
-    pub(crate) fn freeze(&mut self, bytes_target: usize) -> Option<Frozen> {
-        if self.entries == 0 {
-            return None;
-        }
-        // An interval must not wrap round, so a hand near the end may find little there.
-        let frozen = self.freeze_from(self.hand, bytes_target);
-        match frozen {
-            Some(frozen) => Some(frozen),
-            None => self.freeze_from(0, bytes_target),
         }
     }
 
@@ -220,6 +221,7 @@ impl HotMap {
         place: u64,
         state: State,
         dirt: Dirt,
+        origin: Origin,
         key: &[u8],
         value: &[u8],
     ) -> Result<(), ArenaFull> {
@@ -228,7 +230,7 @@ impl HotMap {
             version: self.next_version(),
             state,
             clean: dirt == Dirt::Clean,
-            used: dirt == Dirt::Clean,
+            uses: u8::from(origin == Origin::Reads),
             large: false,
         };
         self.change(place, |bucket| bucket.set(header, key, value))
@@ -243,9 +245,11 @@ impl HotMap {
         let index = self.bucket_index(place);
         let bucket = &mut self.buckets[index];
         let (entries_before, bytes_before) = (bucket.len(), bucket.footprint_bytes());
+        let used_before = bucket.used_bytes();
         let result = change(bucket);
         self.entries = self.entries - entries_before + bucket.len();
         self.bytes = self.bytes - bytes_before + bucket.footprint_bytes();
+        self.used_bytes = self.used_bytes - used_before + bucket.used_bytes();
         if bucket.is_full() {
             self.split(index, place);
         }
@@ -267,6 +271,7 @@ impl HotMap {
             return;
         }
         self.bytes -= self.fixed_bytes() + bucket.footprint_bytes();
+        self.used_bytes -= bucket.used_bytes();
         if depth == self.depth {
             self.directory = self
                 .directory
@@ -298,53 +303,14 @@ impl HotMap {
         let halves_bytes = self.buckets[index].footprint_bytes()
             + self.buckets[high_index as usize].footprint_bytes();
         self.bytes += self.fixed_bytes() + halves_bytes;
-    }
-
-    /// Sums the bytes anew, after many buckets changed.
-    fn recount(&mut self) {
-        self.bytes = self.fixed_bytes()
-            + self
-                .buckets
-                .iter()
-                .map(Bucket::footprint_bytes)
-                .sum::<usize>();
-        self.entries = self.buckets.iter().map(Bucket::len).sum();
+        self.used_bytes +=
+            self.buckets[index].used_bytes() + self.buckets[high_index as usize].used_bytes();
     }
 
     fn fixed_bytes(&self) -> usize {
         size_of::<Self>()
             + self.directory.capacity() * size_of::<u32>()
             + self.buckets.capacity() * size_of::<Bucket>()
-    }
-
-    fn freeze_from(&mut self, hand: u64, bytes_target: usize) -> Option<Frozen> {
-        let mut slot = self.slot(hand);
-        let first = self.slot_first_place(slot);
-        let mut frozen = Frozen::new(first);
-        let mut bytes = 0;
-        while slot < self.directory.len() && bytes < bytes_target {
-            let index = self.directory[slot] as usize;
-            let next_slot = self.slot_after(slot);
-            let bucket_first = self.slot_first_place(slot);
-            let bucket = &mut self.buckets[index];
-            if bucket.len() > 0 {
-                let old = std::mem::replace(bucket, Bucket::with_capacity(bucket.depth, 0));
-                bytes += old.footprint_bytes();
-                let kept = keep_used(bucket, bucket_first, old, &mut frozen);
-                bytes -= kept.min(bytes);
-            }
-            slot = next_slot;
-        }
-        let end = slot == self.directory.len();
-        let last = if end {
-            u64::MAX
-        } else {
-            self.slot_first_place(slot) - 1
-        };
-        self.hand = if end { 0 } else { last + 1 };
-        self.recount();
-        frozen.end_at(last);
-        (frozen.len() > 0).then_some(frozen)
     }
 
     #[inline]
@@ -386,23 +352,13 @@ pub(crate) enum Dirt {
     Dirty,
 }
 
-/// Moves `old` to `frozen`, but copies what was read back into `bucket`; returns those bytes.
-fn keep_used(bucket: &mut Bucket, first: u64, mut old: Bucket, frozen: &mut Frozen) -> usize {
-    let used: Vec<_> = old.refs().filter(|&at| old.entry(at).header.used).collect();
-    if used.len() <= old.len() / KEPT_SHARE {
-        for at in used {
-            let mut entry = old.entry(at);
-            // It must be read again to be kept again.
-            entry.header.used = false;
-            if bucket.adopt(&entry).is_ok() {
-                old.hide(at);
-            }
-        }
-    }
-    if old.len() > 0 {
-        frozen.push_bucket(first, old);
-    }
-    bucket.footprint_bytes()
+/// Where an entry comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A write, or what a write had to know.
+    Write,
+    /// It was read again and again: that counts as its first use in RAM.
+    Reads,
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ fn a_hot_map_agrees_with_a_map_while_it_splits_and_collects_garbage() {
 }
 
 #[test]
-fn freezing_takes_every_dirty_entry_once_in_order_and_leaves_what_was_read() {
+fn sweeping_takes_every_dirty_entry_once_in_order_and_leaves_what_was_read() {
     let hasher = hasher();
     let mut map = HotMap::new();
     let keys: Vec<Vec<u8>> = (0..20_000u32)
@@ -91,7 +91,8 @@ fn freezing_takes_every_dirty_entry_once_in_order_and_leaves_what_was_read() {
     let mut taken = 0;
     let mut last = None;
     for _ in 0..4 {
-        let frozen = Arc::new(map.freeze(before / 4).expect("something to freeze"));
+        let swept = map.sweep(before / 4, Sweep::Spare);
+        let frozen = Arc::new(swept.frozen.expect("something to take"));
         let mut source = FrozenSource::dirty(Arc::clone(&frozen), hasher.clone());
         while let Some(head) = source.head() {
             let position = Some((head.hash.place, head.key.to_vec()));
@@ -112,9 +113,102 @@ fn freezing_takes_every_dirty_entry_once_in_order_and_leaves_what_was_read() {
             .all(|key| map.get(hasher.hash(key).place, key).is_some())
     );
     assert_eq!(map.footprint_bytes(), counted_bytes(&map));
-    // What is not read again goes with the next sweep.
-    while map.freeze(usize::MAX).is_some() {}
-    assert_eq!(map.len(), 0);
+    // What is not read again goes once it ages.
+    while map.len() > 0 {
+        drop(map.sweep(usize::MAX, Sweep::Age));
+    }
+    assert_eq!(map.used_bytes(), 0);
+}
+
+#[test]
+fn what_is_in_use_is_counted_to_the_byte() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let hasher = hasher();
+    let mut map = HotMap::new();
+    for step in 0..60_000 {
+        let key = rng.u16(..4000).to_le_bytes();
+        let place = hasher.hash(&key).place;
+        let length = if rng.u8(..) == 0 { 5000 } else { 60 };
+        let value = vec![1; rng.usize(..length)];
+        match rng.u8(..10) {
+            0..3 => map.put(place, &key, &value).expect("room"),
+            3 => map
+                .append(place, &key, &value, CleanBase::MayGo)
+                .expect("room"),
+            4 => map
+                .promote(place, &key, Some(&value), Dirt::Clean, Origin::Reads)
+                .expect("room"),
+            5 => map.forget(place, &key),
+            6 if step % 50 == 0 => {
+                let sweep = [Sweep::Spare, Sweep::Age, Sweep::All][rng.usize(..3)];
+                drop(map.sweep(rng.usize(..100_000), sweep));
+            }
+            _ => map.touch(place, &key),
+        }
+    }
+    let counted: usize = map.buckets.iter().map(Bucket::count_used_bytes).sum();
+    assert!(counted > 0);
+    assert_eq!(map.used_bytes(), counted);
+    assert_eq!(map.footprint_bytes(), counted_bytes(&map));
+    let entries: usize = map.buckets.iter().map(Bucket::len).sum();
+    assert_eq!(map.len(), entries);
+}
+
+#[test]
+fn a_stream_of_writes_passes_by_what_was_read() {
+    let hasher = hasher();
+    let mut map = HotMap::new();
+    let key = |number: u32| number.to_le_bytes();
+    for number in 0..2000 {
+        let place = hasher.hash(&key(number)).place;
+        map.put(place, &key(number), &[0; 50]).expect("room");
+        map.touch(place, &key(number));
+    }
+    for number in 2000..40_000 {
+        map.put(hasher.hash(&key(number)).place, &key(number), &[0; 50])
+            .expect("room");
+        if number % 4000 == 0 {
+            while !map.sweep(100_000, Sweep::Spare).ends {}
+        }
+    }
+    let hot = (0..2000).filter(|&number| {
+        map.get(hasher.hash(&key(number)).place, &key(number))
+            .is_some()
+    });
+    assert_eq!(hot.count(), 2000);
+    assert!(map.len() < 8000, "{} entries", map.len());
+}
+
+#[test]
+fn of_more_than_may_stay_the_most_used_stay() {
+    let hasher = hasher();
+    let mut map = HotMap::new();
+    let key = |number: u32| number.to_le_bytes();
+    for number in 0..20_000 {
+        let place = hasher.hash(&key(number)).place;
+        map.put(place, &key(number), &[0; 50]).expect("room");
+        for _ in 0..1 + number % 3 {
+            map.touch(place, &key(number));
+        }
+    }
+    while !map.sweep(100_000, Sweep::Age).ends {}
+    let stayed = |uses: u32| {
+        let is_hot = |number: &u32| {
+            map.get(hasher.hash(&key(*number)).place, &key(*number))
+                .is_some()
+        };
+        (0..20_000)
+            .filter(|number| 1 + number % 3 == uses)
+            .filter(is_hot)
+            .count()
+    };
+    let (once, twice, thrice) = (stayed(1), stayed(2), stayed(3));
+    println!("{once} read once, {twice} twice, {thrice} three times");
+    assert_eq!(once, 0);
+    assert!(twice > 100 && twice < 6000);
+    assert!(thrice > 6600);
 }
 
 #[test]
@@ -137,7 +231,7 @@ fn a_small_entry_takes_at_most_forty_bytes_beyond_its_payload() {
 fn an_append_to_a_long_clean_list_keeps_only_what_is_new_unless_it_must_stay() {
     for (clean_base, kept) in [(CleanBase::MayGo, 3), (CleanBase::Stays, 1003)] {
         let mut map = HotMap::new();
-        map.promote(1, b"k", Some(&[9; 1000]), Dirt::Clean)
+        map.promote(1, b"k", Some(&[9; 1000]), Dirt::Clean, Origin::Reads)
             .expect("room");
         map.append(1, b"k", b"new", clean_base).expect("room");
         let entry = map.get(1, b"k").expect("an entry");

@@ -30,6 +30,7 @@ use crate::{
         manifest::{Edit, Manifest, TableState},
     },
     governor::{self, Bell, Budget, Seen},
+    hot::Sweep,
     key_hash::KeyHasher,
     pool::ReadPool,
     ranges::Ranges,
@@ -150,7 +151,7 @@ impl Store {
             pool: ReadPool::start(config.read_threads).map_err(StoreError::Thread)?,
             counters: Counters::default(),
             value_bytes_max: config.value_bytes_max,
-            readings: Readings::new(),
+            readings: Readings::new(config.mem_limit_bytes),
             merge_wanted: Bell::default(),
             merge_done: Bell::default(),
             merge_trouble: Mutex::new(None),
@@ -368,7 +369,7 @@ impl Store {
     fn store_all(&self, name: &str, table: &Table) -> Result<(), StoreError> {
         while table.has_unspilled() {
             table
-                .spill(self.shared.steps.spill_bytes)
+                .spill(self.shared.steps.spill_bytes, Sweep::All)
                 .map_err(|error| StoreError::Table {
                     table: name.to_owned(),
                     text: error.text,
@@ -378,6 +379,15 @@ impl Store {
             run.sync()?;
         }
         Ok(())
+    }
+
+    /// Spills and merges as the threads would do now.
+    #[cfg(test)]
+    pub(crate) fn relieve_now(&self) {
+        governor::relieve_now(&self.shared, &self.tables);
+        for table in self.tables.all() {
+            while table.merge_one().expect("a merge") == crate::table::MergeDone::Some {}
+        }
     }
 
     #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{State, Table, TableError};
 use crate::{
     cold::{ColdError, Fold, RecordKind, RecordSource, Run},
-    hot::{Dirt, Frozen, FrozenSource, State as EntryState},
+    hot::{Dirt, Frozen, FrozenSource, Origin, State as EntryState},
     key_hash::KeyHash,
     ranges::Ranges,
     shared::cold_error,
@@ -176,9 +176,10 @@ impl Table {
             return;
         }
         let bytes_before = state.hot.footprint_bytes();
+        let (place, key) = (lookup.hash.place, &lookup.key);
         let kept = state
             .hot
-            .promote(lookup.hash.place, &lookup.key, Some(value), Dirt::Clean);
+            .promote(place, key, Some(value), Dirt::Clean, Origin::Reads);
         budget.settle(bytes_before, state.hot.footprint_bytes());
         if kept.is_ok() {
             crate::counters::count(&self.shared.counters.promoted_entries, 1);

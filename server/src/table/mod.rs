@@ -69,6 +69,15 @@ pub struct PageReply {
     pub entries: PackedReply,
 }
 
+/// What a table has in RAM, without what is in transit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HotUse {
+    /// All of it.
+    pub(crate) bytes: usize,
+    /// What belongs to entries that were read of late.
+    pub(crate) used_bytes: usize,
+}
+
 /// One table.
 #[derive(Debug)]
 pub struct Table {
@@ -77,8 +86,8 @@ pub struct Table {
     kind: TableKind,
     codec: String,
     shared: Arc<Shared>,
-    /// Held while the set of runs changes: by a spill's and a merge's last step, clear and close.
-    /// Taken before `state` and before the manifest.
+    /// Held while the set of runs or of intervals in transit changes: by a spill's first and last step, a
+    /// merge's last, clear and close. Taken before `state` and before the manifest.
     structure: Mutex<()>,
     state: Mutex<State>,
 }
@@ -208,8 +217,12 @@ impl Table {
     }
 
     /// The RAM that the hot map takes, without what is in transit.
-    pub(crate) fn hot_bytes(&self) -> usize {
-        self.state.lock().hot.footprint_bytes()
+    pub(crate) fn hot_use(&self) -> HotUse {
+        let state = self.state.lock();
+        HotUse {
+            bytes: state.hot.footprint_bytes(),
+            used_bytes: state.hot.used_bytes(),
+        }
     }
 
     fn empty(&self, close: bool) -> Result<(), TableError> {

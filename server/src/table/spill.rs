@@ -1,11 +1,13 @@
 //! Spills: an interval of hot entries becomes a run.
 //!
-//! The interval leaves the hot map as one immutable piece and stays readable in transit; its run is
-//! written without the lock; then, under it, the run takes the piece's place. A spill that fails
-//! leaves the piece in transit, where it is read and tried again.
+//! The interval leaves the hot map piece by piece, each under a short hold of the lock. Pieces are
+//! immutable and stay readable in transit; the run of all is written without the lock; then, under
+//! it, the run takes their place. A spill that fails leaves the pieces in transit, where they are
+//! read and tried again.
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
 use rhash_protocol::TableKind;
 
 use super::{Table, TableError};
@@ -13,10 +15,14 @@ use crate::{
     cold::{ColdError, ColdStore, RecordKind, RecordSource, Run},
     counters::count,
     data_dir::manifest::Edit,
-    hot::{Frozen, FrozenSource},
+    hot::{Frozen, FrozenSource, Sweep},
     ranges::Ranges,
     shared::cold_error,
 };
+
+/// A sweep looks at so many bytes of entries at a time: others wait for the lock no longer than that
+/// takes.
+const STEP_BYTES: usize = 1 << 20;
 
 /// What a spill came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +33,8 @@ pub(crate) enum Spilled {
     Nothing,
 }
 
-/// An interval in transit, and the runs that lie below it.
-type TakenOut = (Arc<Frozen>, Arc<Ranges<Arc<Run>>>);
+/// The pieces of an interval in transit, in order, and the runs that lie below them.
+type TakenOut = (Vec<Arc<Frozen>>, Arc<Ranges<Arc<Run>>>);
 
 /// A run as it was written, and what it makes superfluous.
 struct Written {
@@ -40,21 +46,21 @@ struct Written {
 
 impl Table {
     /// Spills about `bytes_target` bytes of hot entries, or what an earlier spill left in transit.
-    pub(crate) fn spill(&self, bytes_target: usize) -> Result<Spilled, TableError> {
+    pub(crate) fn spill(&self, bytes_target: usize, sweep: Sweep) -> Result<Spilled, TableError> {
         let Some(store) = &self.shared.cold else {
             return Ok(Spilled::Nothing);
         };
-        let Some((frozen, cold)) = self.take_out(bytes_target) else {
+        let Some((pieces, cold)) = self.take_out(bytes_target, sweep) else {
             return Ok(Spilled::Nothing);
         };
         #[cfg(test)]
         self.shared.hooks.reached(super::hooks::Point::SpillFrozen);
         let written = self
-            .write_run(store, &frozen, &cold)
+            .write_run(store, &pieces, &cold)
             .map_err(|error| cold_error(&error))?;
         #[cfg(test)]
         self.shared.hooks.reached(super::hooks::Point::SpillWritten);
-        self.take_in(&frozen, written)
+        self.take_in(&pieces, written)
     }
 
     /// Whether an interval is in transit, or hot entries are there.
@@ -63,80 +69,112 @@ impl Table {
         !state.transit.is_empty() || state.hot.len() > 0
     }
 
-    /// The oldest interval in transit, or a new one.
-    pub(super) fn take_out(&self, bytes_target: usize) -> Option<TakenOut> {
+    /// The pieces in transit, or new ones.
+    pub(super) fn take_out(&self, bytes_target: usize, sweep: Sweep) -> Option<TakenOut> {
+        // No clear comes between two pieces of an interval.
+        let _structure = self.structure.lock();
         let mut state = self.state.lock();
-        if state.closed {
-            return None;
+        // IMPORTANT: what is in transit goes first, or its run would lie above a newer one's.
+        if !state.closed && state.transit.is_empty() {
+            self.sweep(&mut state, bytes_target, sweep);
         }
-        // IMPORTANT: the oldest first, or an older interval's run would lie above a newer one's.
-        if let Some(frozen) = state.transit.last() {
-            return Some((Arc::clone(frozen), Arc::clone(&state.cold)));
+        let pieces: Vec<_> = state.transit.iter().rev().cloned().collect();
+        (!pieces.is_empty()).then(|| (pieces, Arc::clone(&state.cold)))
+    }
+
+    /// Moves about `bytes_target` bytes of entries to transit, from where the last sweep ended.
+    fn sweep(&self, state: &mut MutexGuard<'_, super::State>, bytes_target: usize, sweep: Sweep) {
+        let (mut bytes, mut rounds) = (0, 0);
+        while bytes < bytes_target {
+            let bytes_before = state.ram_bytes();
+            let step_bytes = STEP_BYTES.min(bytes_target - bytes);
+            let swept = state.hot.sweep(step_bytes, sweep);
+            if let Some(frozen) = swept.frozen {
+                bytes += frozen.live_bytes();
+                state.transit.insert(0, Arc::new(frozen));
+                state.epoch += 1;
+            }
+            self.shared.budget.settle(bytes_before, state.ram_bytes());
+            if swept.ends {
+                // An interval does not wrap round; a hand near the end may have found nothing.
+                rounds += 1;
+                if !state.transit.is_empty() || rounds == 2 {
+                    return;
+                }
+            }
+            MutexGuard::bump(state);
         }
-        let bytes_before = state.ram_bytes();
-        let frozen = state.hot.freeze(bytes_target).map(Arc::new);
-        if let Some(frozen) = &frozen {
-            state.transit.insert(0, Arc::clone(frozen));
-            state.epoch += 1;
-        }
-        self.shared.budget.settle(bytes_before, state.ram_bytes());
-        frozen.map(|frozen| (frozen, Arc::clone(&state.cold)))
     }
 
     fn write_run(
         &self,
         store: &ColdStore,
-        frozen: &Arc<Frozen>,
+        pieces: &[Arc<Frozen>],
         cold: &Ranges<Arc<Run>>,
     ) -> Result<Written, ColdError> {
-        let mut source = FrozenSource::dirty(Arc::clone(frozen), self.shared.hasher.clone());
         let mut written = Written {
             run: None,
             records: 0,
             hidden: Vec::new(),
         };
-        if source.head().is_none() {
-            return Ok(written);
-        }
-        let mut writer = store.begin(self.id, frozen.footprint_bytes() as u64)?;
-        let mut range = cold.index_of(frozen.first());
-        let mut hidden_bytes = 0;
-        while let Some(record) = source.head() {
-            writer.push(&record)?;
-            written.records += 1;
-            while record.hash.place > cold.last_of(range) {
-                written.note_hidden(cold, range, std::mem::take(&mut hidden_bytes));
-                range += 1;
+        let sources = pieces
+            .iter()
+            .map(|piece| FrozenSource::dirty(Arc::clone(piece), self.shared.hasher.clone()));
+        let bytes = pieces.iter().map(|piece| piece.live_bytes() as u64).sum();
+        let mut writer = None;
+        let (mut range, mut hidden_bytes) = (0, 0);
+        for mut source in sources {
+            while let Some(record) = source.head() {
+                if writer.is_none() {
+                    writer = Some(store.begin(self.id, bytes)?);
+                }
+                if let Some(writer) = &mut writer {
+                    writer.push(&record)?;
+                }
+                written.records += 1;
+                while record.hash.place > cold.last_of(range) {
+                    written.note_hidden(cold, range, std::mem::take(&mut hidden_bytes));
+                    range += 1;
+                }
+                if record.kind != RecordKind::Fragment && self.kind != TableKind::Lists {
+                    // It only steers merges: a filter that cannot be read must not keep entries in RAM.
+                    hidden_bytes += bytes_below(cold, range, &record).unwrap_or(0);
+                }
+                source.advance()?;
             }
-            if record.kind != RecordKind::Fragment && self.kind != TableKind::Lists {
-                // It only steers merges: a filter that cannot be read must not keep entries in RAM.
-                hidden_bytes += bytes_below(cold, range, &record).unwrap_or(0);
-            }
-            source.advance()?;
         }
         written.note_hidden(cold, range, hidden_bytes);
-        written.run = Some(writer.finish(false)?);
+        written.run = writer.map(|writer| writer.finish(false)).transpose()?;
         Ok(written)
     }
 
-    /// Puts the run in the place of the interval.
-    fn take_in(&self, frozen: &Arc<Frozen>, written: Written) -> Result<Spilled, TableError> {
+    /// Puts the run in the place of the pieces.
+    fn take_in(&self, pieces: &[Arc<Frozen>], written: Written) -> Result<Spilled, TableError> {
+        let (Some(oldest), Some(newest)) = (pieces.first(), pieces.last()) else {
+            return Ok(Spilled::Nothing);
+        };
         let _structure = self.structure.lock();
-        let is_in_transit =
-            |state: &super::State| state.transit.iter().any(|other| Arc::ptr_eq(other, frozen));
-        if !is_in_transit(&self.state.lock()) {
+        // They come and go together.
+        if !self
+            .state
+            .lock()
+            .transit
+            .iter()
+            .any(|piece| Arc::ptr_eq(piece, newest))
+        {
             // The table was cleared or closed meanwhile: nobody shall see the run.
             if let Some(run) = written.run {
                 run.remove_on_drop();
             }
             return Ok(Spilled::Some);
         }
+        let (first, last) = (oldest.first(), newest.last());
         if let (Some(run), Some(_)) = (&written.run, &self.name) {
             let edit = Edit::Spilled {
                 id: self.id,
                 run: run.id(),
-                first: frozen.first(),
-                last: frozen.last(),
+                first,
+                last,
             };
             if let Err(error) = self.shared.record(edit) {
                 run.remove_on_drop();
@@ -147,7 +185,7 @@ impl Table {
         let bytes_before = state.ram_bytes();
         if let Some(run) = &written.run {
             let mut cold = Ranges::clone(&state.cold);
-            cold.add(run, frozen.first(), frozen.last());
+            cold.add(run, first, last);
             state.cold = Arc::new(cold);
             count(&self.shared.counters.spilled_entries, written.records);
             count(&self.shared.counters.spilled_bytes, run.bytes());
@@ -155,11 +193,13 @@ impl Table {
         for (range, bytes) in written.hidden {
             *state.garbage.entry(range).or_default() += bytes;
         }
-        // IMPORTANT: the run is among the cold ones before the interval leaves RAM.
-        state.transit.retain(|other| !Arc::ptr_eq(other, frozen));
+        // IMPORTANT: the run is among the cold ones before the pieces leave RAM.
+        let left = std::mem::take(&mut state.transit);
         state.epoch += 1;
         self.shared.budget.settle(bytes_before, state.ram_bytes());
         drop(state);
+        // The caller frees the pieces, outside of the lock.
+        drop(left);
         self.shared.merge_wanted.ring();
         Ok(Spilled::Some)
     }

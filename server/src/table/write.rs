@@ -16,7 +16,7 @@ use super::{
     full_error,
     lookup::{Found, Hot, Lookup},
 };
-use crate::hot::{ArenaFull, CleanBase, Dirt, counter_value};
+use crate::hot::{ArenaFull, CleanBase, Dirt, Origin, counter_value};
 
 /// What the outcomes of several operations together may have in bytes; a single one may have more.
 const OUTCOMES_BYTES_MAX: usize = 1 << 20;
@@ -157,7 +157,11 @@ impl Table {
             } else {
                 Dirt::Dirty
             };
-            result = result.and(state.hot.promote(look.hash.place, &look.key, value, dirt));
+            let place = look.hash.place;
+            let promoted = state
+                .hot
+                .promote(place, &look.key, value, dirt, Origin::Write);
+            result = result.and(promoted);
         }
         self.shared
             .budget

@@ -13,6 +13,7 @@ use rhash_protocol::{ErrorCode, Keys, Op, ScanWhat, TableKind, packed::push_byte
 
 use super::support::{Came, get_one, open, open_table, scan, tiny, wait, write};
 use crate::{
+    hot::Sweep,
     store::Store,
     table::{Answer, MergeDone, PackedReply, Table, hooks::Point},
 };
@@ -159,7 +160,7 @@ fn fill(table: &Arc<Table>, value: &[u8]) {
 
 fn spill_all(table: &Arc<Table>) {
     while table.has_unspilled() {
-        table.spill(usize::MAX).expect("a spill");
+        table.spill(usize::MAX, Sweep::All).expect("a spill");
     }
 }
 
@@ -272,7 +273,9 @@ fn a_get_during_a_spill_returns_the_value_whatever_happens_meanwhile() {
             .expect("an append");
             let value = b"old1old2+hot";
             let gate = Gate::at(&store, point);
-            let spilling = spawn(&table, |table| table.spill(usize::MAX).map(drop));
+            let spilling = spawn(&table, |table| {
+                table.spill(usize::MAX, Sweep::All).map(drop)
+            });
             gate.wait();
             let context = format!("{point:?}, {meanwhile:?}");
             check(&table, &After::Has(Some(value.to_vec())), &context);
@@ -414,7 +417,7 @@ fn a_spill_that_fails_leaves_its_entries_readable_and_is_done_again() {
     .expect("an append");
     fill(&table, &[7; 500]);
     faults.fail_write(1);
-    assert!(table.spill(usize::MAX).is_err());
+    assert!(table.spill(usize::MAX, Sweep::All).is_err());
     assert_eq!(get_one(&table, KEY).as_deref(), Some(b"one".as_slice()));
     write(
         &table,

@@ -3,4 +3,5 @@
 mod interleavings;
 mod model;
 mod recovery;
+mod working_set;
 mod support;

@@ -9,6 +9,7 @@ use super::support::{
     Came, contains, first_seed, get, open, open_table, scan, sequences, tiny, wait, write,
 };
 use crate::{
+    hot::Sweep,
     store::Store,
     table::{MergeDone, Table},
 };
@@ -175,6 +176,10 @@ impl<'a> Sequence<'a> {
         assert_eq!(info.name.as_deref(), Some("t"));
     }
 
+    fn any_sweep(&mut self) -> Sweep {
+        [Sweep::Spare, Sweep::Age, Sweep::All][self.rng.usize(..3)]
+    }
+
     fn step(&mut self, visited: &mut Visited) {
         match self.rng.u32(..100) {
             0..45 => self.write(visited),
@@ -183,10 +188,14 @@ impl<'a> Sequence<'a> {
             68..70 => self.check_scan(),
             70..80 => {
                 let target = self.rng.usize(1..8192);
-                self.table.spill(target).expect("a spill");
+                let sweep = self.any_sweep();
+                self.table.spill(target, sweep).expect("a spill");
                 self.note_runs(visited);
             }
-            80..84 => drop(self.table.take_out(self.rng.usize(1..4096))),
+            80..84 => {
+                let sweep = self.any_sweep();
+                drop(self.table.take_out(self.rng.usize(1..4096), sweep));
+            }
             84..94 => self.merge(visited),
             94..96 => self.restart(visited),
             96 => {

@@ -6,6 +6,7 @@ use rhash_protocol::{Op, TableKind};
 
 use super::support::{get_one, open, open_table, tiny, wait, write};
 use crate::{
+    hot::Sweep,
     store::Store,
     table::{MergeDone, Table},
 };
@@ -25,7 +26,7 @@ fn spill_round(table: &Arc<Table>, round: u8) {
         .expect("a put");
     }
     while table.has_unspilled() {
-        table.spill(usize::MAX).expect("a spill");
+        table.spill(usize::MAX, Sweep::All).expect("a spill");
     }
 }
 

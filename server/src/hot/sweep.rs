@@ -1,0 +1,143 @@
+//! Sweeps: which entries leave RAM, and which stay for having been read.
+//!
+//! A hand goes round the buckets in order, as in CLOCK. Entries count their reads up to three, and
+//! those that were read stay apart from the stream of what is written or read once, as in the small
+//! and the main queue of S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction",
+//! SOSP 2023): as long as they take no more than their share of RAM they neither leave nor age,
+//! however fast the hand goes round. Beyond their share each passing of the hand ages them, and the
+//! least used leave first. What is kept is copied to fresh memory, so that all else of a bucket is
+//! freed as a whole.
+
+use super::{
+    HotMap,
+    arena::{EntryRef, USES_MAX},
+    bucket::Bucket,
+    frozen::Frozen,
+};
+
+/// A bucket stays as it is if less than this part of it would leave: freeing little is not worth
+/// copying much.
+const LEAVES_SHARE: usize = 4;
+/// At least this part of a bucket leaves when its entries age.
+const AGED_SHARE: usize = 2;
+
+/// How a sweep treats entries that were read of late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sweep {
+    /// They stay, and no older.
+    Spare,
+    /// They age, and of each bucket at most half stays.
+    Age,
+    /// They leave like all others.
+    All,
+}
+
+/// What one step of a sweep took out.
+#[derive(Debug)]
+pub(crate) struct Swept {
+    /// The entries; none if nothing in the step's buckets was to leave.
+    pub(crate) frozen: Option<Frozen>,
+    /// The hand is at the end, and begins anew.
+    pub(crate) ends: bool,
+}
+
+impl HotMap {
+    /// Goes on with the hand over buckets of about `bytes_target` bytes, and takes out what is to
+    /// leave.
+    pub(crate) fn sweep(&mut self, bytes_target: usize, sweep: Sweep) -> Swept {
+        let mut slot = self.slot(self.hand);
+        let mut frozen = Frozen::new(self.slot_first_place(slot));
+        let mut bytes = 0;
+        while slot < self.directory.len() && bytes < bytes_target {
+            let index = self.directory[slot] as usize;
+            let next_slot = self.slot_after(slot);
+            let bucket_first = self.slot_first_place(slot);
+            bytes += self.buckets[index].footprint_bytes();
+            if self.buckets[index].len() > 0 {
+                self.sweep_bucket(index, bucket_first, sweep, &mut frozen);
+            }
+            slot = next_slot;
+        }
+        let ends = slot == self.directory.len();
+        let last = if ends {
+            u64::MAX
+        } else {
+            self.slot_first_place(slot) - 1
+        };
+        self.hand = if ends { 0 } else { last + 1 };
+        frozen.end_at(last);
+        Swept {
+            frozen: (frozen.len() > 0).then_some(frozen),
+            ends,
+        }
+    }
+
+    fn sweep_bucket(&mut self, index: usize, first: u64, sweep: Sweep, frozen: &mut Frozen) {
+        let bucket = &mut self.buckets[index];
+        let kept = match sweep {
+            Sweep::Spare => used(bucket),
+            Sweep::Age => most_used(bucket),
+            Sweep::All => Vec::new(),
+        };
+        if sweep == Sweep::Spare && leaves_little(bucket) {
+            return;
+        }
+        self.entries -= bucket.len();
+        self.bytes -= bucket.footprint_bytes();
+        self.used_bytes -= bucket.used_bytes();
+        let fresh = Bucket::with_capacity(bucket.depth, kept.len());
+        let mut old = std::mem::replace(bucket, fresh);
+        for at in kept {
+            let mut entry = old.entry(at);
+            if sweep == Sweep::Age {
+                entry.header.uses -= 1;
+            }
+            // A fresh bucket holds no more than the old one did.
+            if bucket.adopt(&entry).is_ok() {
+                old.hide(at);
+            }
+        }
+        self.entries += bucket.len();
+        self.bytes += bucket.footprint_bytes();
+        self.used_bytes += bucket.used_bytes();
+        if old.len() > 0 {
+            let kept_bytes = bucket.footprint_bytes();
+            let live_bytes = old.footprint_bytes().saturating_sub(kept_bytes);
+            frozen.push_bucket(first, old, live_bytes);
+        }
+    }
+}
+
+/// Whether next to all of a bucket was read of late.
+fn leaves_little(bucket: &Bucket) -> bool {
+    let bytes = bucket.footprint_bytes();
+    bytes.saturating_sub(bucket.used_bytes()) < bytes / LEAVES_SHARE
+}
+
+/// The entries that were read of late.
+fn used(bucket: &Bucket) -> Vec<EntryRef> {
+    if bucket.used_bytes() == 0 {
+        return Vec::new();
+    }
+    let is_used = |at: &EntryRef| bucket.entry(*at).header.uses > 0;
+    bucket.refs().filter(is_used).collect()
+}
+
+/// The most used entries that together take no more than a bucket may keep.
+fn most_used(bucket: &Bucket) -> Vec<EntryRef> {
+    let mut room_bytes = bucket.footprint_bytes() / AGED_SHARE;
+    let mut kept = Vec::new();
+    if bucket.used_bytes() == 0 {
+        return kept;
+    }
+    for uses in (1..=USES_MAX).rev() {
+        for at in bucket.refs() {
+            let bytes = bucket.cost_bytes(at);
+            if bucket.entry(at).header.uses == uses && bytes <= room_bytes {
+                room_bytes -= bytes;
+                kept.push(at);
+            }
+        }
+    }
+    kept
+}

@@ -129,6 +129,25 @@ struct Table {
     epoch: u64,
 }
 
+impl State {
+    fn look(&mut self, slot: Slot, key: &[u8]) -> Look {
+        let Some(table) = self.tables.get(&slot) else {
+            return Look::Miss(self.clean.mark(key, NO_EPOCH));
+        };
+        match table.pending.look(key) {
+            Known::Value(value) => return Look::Value(value),
+            Known::Fragments => return Look::Fragments,
+            Known::Nothing => {}
+        }
+        if table.sole
+            && let Some(value) = self.clean.get(key, table.epoch)
+        {
+            return Look::Value(value);
+        }
+        Look::Miss(self.clean.mark(key, table.epoch))
+    }
+}
+
 impl Cache {
     pub(crate) fn new(limits: CacheLimits) -> Self {
         Self {
@@ -173,22 +192,13 @@ impl Cache {
     }
 
     pub(crate) fn look(&self, slot: Slot, key: &[u8]) -> Look {
+        self.state.lock().look(slot, key)
+    }
+
+    /// What the cache says about several keys at one moment.
+    pub(crate) fn look_many(&self, slot: Slot, keys: &[Vec<u8>]) -> Vec<Look> {
         let mut state = self.state.lock();
-        let state = &mut *state;
-        let Some(table) = state.tables.get(&slot) else {
-            return Look::Miss(state.clean.mark(key, NO_EPOCH));
-        };
-        match table.pending.look(key) {
-            Known::Value(value) => return Look::Value(value),
-            Known::Fragments => return Look::Fragments,
-            Known::Nothing => {}
-        }
-        if table.sole
-            && let Some(value) = state.clean.get(key, table.epoch)
-        {
-            return Look::Value(value);
-        }
-        Look::Miss(state.clean.mark(key, table.epoch))
+        keys.iter().map(|key| state.look(slot, key)).collect()
     }
 
     /// Takes a write in, behind those of the same key that are there.

@@ -1,6 +1,6 @@
 //! Reads of one and of many keys.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use rhash_protocol::{
@@ -109,22 +109,20 @@ impl TableCore {
     ) -> Result<Vec<Option<Bytes>>> {
         self.check()?;
         let cache = &self.client.cache;
-        if keys
-            .iter()
-            .any(|key| matches!(cache.look(self.slot, key), Look::Fragments))
-        {
+        let mut looks = cache.look_many(self.slot, &keys);
+        if looks.iter().any(|look| matches!(look, Look::Fragments)) {
             self.flush().await?;
+            looks = cache.look_many(self.slot, &keys);
         }
         let mut values = vec![None; keys.len()];
-        let mut missing = Vec::new();
-        for (at, (key, value)) in keys.into_iter().zip(&mut values).enumerate() {
-            match cache.look(self.slot, &key) {
+        let mut missing = VecDeque::with_capacity(keys.len());
+        for (at, ((key, look), value)) in keys.into_iter().zip(looks).zip(&mut values).enumerate() {
+            match look {
                 Look::Value(known) => *value = known,
-                Look::Fragments => missing.push((at, key, None)),
-                Look::Miss(mark) => missing.push((at, key, Some(mark))),
+                Look::Fragments => missing.push_back((at, key, None)),
+                Look::Miss(mark) => missing.push_back((at, key, Some(mark))),
             }
         }
-        let mut missing = std::collections::VecDeque::from(missing);
         while !missing.is_empty() {
             let reply = self.ask(&missing).await?;
             let Response::Values(slots) = reply.response()? else {
@@ -155,7 +153,7 @@ impl TableCore {
     /// Asks for as many of the keys as one request takes.
     async fn ask(
         &self,
-        keys: &std::collections::VecDeque<(usize, Vec<u8>, Option<ReadMark>)>,
+        keys: &VecDeque<(usize, Vec<u8>, Option<ReadMark>)>,
     ) -> Result<pipeline::Reply> {
         let mut packed = Vec::new();
         let mut count = 0;

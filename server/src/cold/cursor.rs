@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     error::ColdError,
-    format::{CRC_BYTES, Section, unseal},
+    format::{Section, block_records},
     leaf::Leaf,
     record::{Record, RecordKind, RecordSource, Tag, decode_record},
     run::Run,
@@ -214,12 +214,12 @@ impl RunCursor {
             .buffer
             .get(start..end)
             .ok_or_else(|| damaged("a block's length"))?;
-        let payload = unseal(piece, run.id(), offset);
-        if payload.is_none_or(<[u8]>::is_empty) {
+        let records = block_records(piece, run.id(), offset).filter(|records| !records.is_empty());
+        let Some(records) = records else {
             return Err(run.damaged("a block's checksum", offset));
-        }
+        };
         self.next = start;
-        self.block_end = end.saturating_sub(CRC_BYTES);
+        self.block_end = start.saturating_add(records.len());
         self.next_block = self.next_block.saturating_add(1);
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! A run is written front to back: sections, the directory, the footer. A section is its blocks of
 //! records, then the blocks of its hash column (if the run has one), then padding (in files), then
-//! its leaf. All numbers are little-endian. Every piece but the padding ends with a CRC-32C over
+//! its leaf. In files a section begins with a page, and blocks are padded to end with one where
+//! that takes little, since a read that touches two pages costs a third more than one. All numbers are little-endian. Every piece but the padding ends with a CRC-32C over
 //! its bytes, the run's id and the piece's offset, so that a piece in the wrong place is noticed.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -17,6 +18,9 @@ const MAGIC: [u8; 8] = *b"rhashrun";
 
 /// The bytes of a checksum.
 pub(super) const CRC_BYTES: usize = 4;
+
+/// What ends a block of records: how much padding goes before, and the checksum.
+pub(super) const BLOCK_END_BYTES: usize = 2 + CRC_BYTES;
 
 /// The bytes of the footer.
 pub(super) const FOOTER_BYTES: usize = 160;
@@ -51,6 +55,22 @@ pub(super) fn seal(piece: &mut Vec<u8>, run: RunId, offset: u64) {
 pub(super) fn unseal(piece: &[u8], run: RunId, offset: u64) -> Option<&[u8]> {
     let (payload, crc) = piece.split_last_chunk::<CRC_BYTES>()?;
     (u32::from_le_bytes(*crc) == checksum(payload, run, offset)).then_some(payload)
+}
+
+/// Ends a block of records with zeros, how many they are, and its checksum.
+pub(super) fn end_block(block: &mut Vec<u8>, padding: usize, run: RunId, offset: u64) {
+    let padding = padding.min(usize::from(u16::MAX));
+    block.resize(block.len().saturating_add(padding), 0);
+    block.extend_from_slice(&(padding as u16).to_le_bytes());
+    seal(block, run, offset);
+}
+
+/// The records of a block; none if its checksum does not fit.
+#[inline]
+pub(super) fn block_records(piece: &[u8], run: RunId, offset: u64) -> Option<&[u8]> {
+    let (padded, padding) = unseal(piece, run, offset)?.split_last_chunk::<2>()?;
+    let padding = usize::from(u16::from_le_bytes(*padding));
+    padded.get(..padded.len().checked_sub(padding)?)
 }
 
 /// The `u32` at `at`.

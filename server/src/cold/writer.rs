@@ -6,7 +6,10 @@ use super::{
     column::ColumnBuilder,
     error::ColdError,
     filter::filter_hash,
-    format::{CONTINUES, CRC_BYTES, Footer, NOTE_BYTES, RunSummary, Section, seal},
+    format::{
+        BLOCK_END_BYTES, CONTINUES, CRC_BYTES, Footer, NOTE_BYTES, RunSummary, Section, end_block,
+        seal,
+    },
     home::{Home, RunSink, Shape},
     leaf::LeafBuilder,
     record::{RECORD_OVERHEAD_MAX, Record, RecordKind, Tag, check_lengths, push_record},
@@ -21,8 +24,11 @@ const SECTION_KEYS_MAX: usize = 32 * 1024;
 /// The share of a run's data that its hash column may have; above it, reading blocks is as cheap.
 const COLUMN_SHARE: usize = 8;
 
-/// The page size that leaves in files are placed by.
+/// The page size that blocks and leaves in files are placed by.
 const PAGE_BYTES: u64 = 4096;
+
+/// The share of a block that may be padding, so that the next one begins with a page.
+const PADDING_SHARE: usize = 16;
 
 /// Writes one run. Dropped before [`finish`](Self::finish), it leaves no trace.
 #[derive(Debug)]
@@ -34,8 +40,9 @@ pub struct RunWriter {
     summary: RunSummary,
     /// Where the next piece will lie.
     offset: u64,
-    /// The block being filled.
+    /// The block being filled, and how long it may get.
     block: Vec<u8>,
+    block_room: usize,
     /// The section being filled; its blocks are written already.
     section_offset: u64,
     section_continues: bool,
@@ -77,6 +84,7 @@ impl RunWriter {
             summary,
             offset: 0,
             block: Vec::new(),
+            block_room: 0,
             section_offset: 0,
             section_continues: false,
             section_keys: 0,
@@ -125,9 +133,9 @@ impl RunWriter {
                 || (self.last_hash.place, &*self.last_key) < (record.hash.place, record.key),
             "records are pushed in order"
         );
-        let need = record.key.len() + record.part.len() + RECORD_OVERHEAD_MAX + CRC_BYTES;
-        if !self.block.is_empty() && self.block.len() + need > self.shape.block_bytes {
-            self.end_block()?;
+        let need = record.key.len() + record.part.len() + RECORD_OVERHEAD_MAX + BLOCK_END_BYTES;
+        if !self.block.is_empty() && self.block.len() + need > self.block_room {
+            self.end_block(self.padding())?;
         }
         let tag = if same_key && !self.block.is_empty() {
             Tag::Continues
@@ -135,7 +143,7 @@ impl RunWriter {
             Tag::Of(record.kind)
         };
         if self.block.is_empty() {
-            self.begin_block(record.hash.place, same_place);
+            self.begin_block(record.hash.place, same_place)?;
         }
         if !same_key {
             self.count_key(record);
@@ -152,7 +160,7 @@ impl RunWriter {
     /// # Errors
     /// Any of writing; nothing of the run is left then.
     pub fn finish(mut self, sync: bool) -> Result<Arc<Run>, ColdError> {
-        self.end_block()?;
+        self.end_block(0)?;
         self.end_section()?;
         let directory_offset = self.offset;
         let mut directory = std::mem::take(&mut self.directory);
@@ -171,7 +179,19 @@ impl RunWriter {
         Ok(Arc::new(Run::new(self.home, self.shared, bytes, footer)))
     }
 
-    fn begin_block(&mut self, place: u64, continues: bool) {
+    fn begin_block(&mut self, place: u64, continues: bool) -> Result<(), ColdError> {
+        self.block_room = self.shape.block_bytes;
+        if self.shape.aligned {
+            if self.leaf.places.is_empty() {
+                self.skip_to(self.offset.next_multiple_of(PAGE_BYTES))?;
+            }
+            // To the end of this page, or the next one's if that is too little for a block.
+            let rest = (PAGE_BYTES - self.offset % PAGE_BYTES) as usize;
+            self.block_room = match rest {
+                rest if rest < self.shape.block_bytes / 2 => rest + PAGE_BYTES as usize,
+                rest => rest,
+            };
+        }
         if self.leaf.places.is_empty() {
             self.section_offset = self.offset;
             self.section_continues = continues;
@@ -184,6 +204,20 @@ impl RunWriter {
         self.leaf
             .offsets
             .push((self.offset - self.section_offset) as u32 | flag);
+        Ok(())
+    }
+
+    /// What the block needs to end with its page, if that is little. A block of records that do not
+    /// fill pages well goes without, and so may touch a page more when it is read.
+    fn padding(&self) -> usize {
+        let left = self
+            .block_room
+            .saturating_sub(self.block.len() + BLOCK_END_BYTES);
+        if self.shape.aligned && left <= self.shape.block_bytes / PADDING_SHARE {
+            left
+        } else {
+            0
+        }
     }
 
     #[inline]
@@ -202,11 +236,11 @@ impl RunWriter {
         self.last_key.extend_from_slice(record.key);
     }
 
-    fn end_block(&mut self) -> Result<(), ColdError> {
+    fn end_block(&mut self, padding: usize) -> Result<(), ColdError> {
         if self.block.is_empty() {
             return Ok(());
         }
-        seal(&mut self.block, self.summary.id, self.offset);
+        end_block(&mut self.block, padding, self.summary.id, self.offset);
         self.sink.append(&self.block)?;
         self.offset += self.block.len() as u64;
         self.block.clear();
@@ -292,8 +326,13 @@ impl RunWriter {
         } else {
             line_end
         };
+        self.skip_to(start)
+    }
+
+    /// Writes zeros up to an offset that is less than a page away.
+    fn skip_to(&mut self, offset: u64) -> Result<(), ColdError> {
         const ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
-        self.append(&ZEROS[..(start - self.offset) as usize])
+        self.append(&ZEROS[..(offset - self.offset) as usize])
     }
 
     fn append(&mut self, piece: &[u8]) -> Result<(), ColdError> {

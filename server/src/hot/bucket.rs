@@ -139,6 +139,14 @@ impl Bucket {
         self.find(place, key).map(|at| self.entry(at))
     }
 
+    /// Looks at an entry of this place, if there is one, for the sake of looking.
+    #[inline]
+    pub(crate) fn warm(&self, place: u64) -> u64 {
+        let same = |at: &EntryRef| self.arena.place(*at) == place;
+        let found = self.index.find(index_hash(place), same);
+        found.map_or(0, |at| u64::from(at.bits()))
+    }
+
     /// Counts a use of the entry of `key`.
     #[inline]
     pub(crate) fn touch(&mut self, place: u64, key: &[u8]) {

@@ -21,6 +21,9 @@ pub(crate) use sweep::Sweep;
 
 use bucket::Bucket;
 
+/// How many places are warmed together: as many as the processor's nearest cache holds until they
+/// are used.
+pub(crate) const WARMED_AT_ONCE: usize = 32;
 /// The most leading bits that select a bucket.
 const DEPTH_MAX: u8 = 24;
 
@@ -76,6 +79,17 @@ impl HotMap {
     #[inline]
     pub(crate) fn get(&self, place: u64, key: &[u8]) -> Option<Entry<'_>> {
         self.buckets[self.bucket_index(place)].get(place, key)
+    }
+
+    /// Brings what a read or a change at each of these places will touch into the processor's
+    /// caches. These looks do not depend on each other, so their misses overlap; those of changes
+    /// one after the other do not. Give it [`WARMED_AT_ONCE`] places at a time.
+    #[inline]
+    pub(crate) fn warm(&self, places: impl Iterator<Item = u64>) {
+        let touched = places.fold(0, |touched, place| {
+            touched ^ self.buckets[self.bucket_index(place)].warm(place)
+        });
+        std::hint::black_box(touched);
     }
 
     /// Counts a use of the entry of `key`, which keeps it from spills to come. Only reads are uses:

@@ -18,7 +18,7 @@ use super::{
     check::{bad_request, check_key},
     lookup::{Found, Hot, Lookup},
 };
-use crate::key_hash::KeyHash;
+use crate::{hot::WARMED_AT_ONCE, key_hash::KeyHash};
 
 /// Keys that one request may have read from below; the client asks again for the others.
 const LOOKUPS_MAX: usize = 4096;
@@ -62,7 +62,11 @@ impl Table {
         if state.closed {
             return Answer::Ready(Err(self.closed_error()));
         }
-        for (hash, key) in hashed {
+        for (number, &(hash, key)) in hashed.iter().enumerate() {
+            if number % WARMED_AT_ONCE == 0 {
+                let ahead = hashed[number..].iter().take(WARMED_AT_ONCE);
+                state.hot.warm(ahead.map(|(hash, _)| hash.place));
+            }
             if packed.len() >= ANSWER_BYTES_TARGET || lookups.len() >= LOOKUPS_MAX {
                 break;
             }

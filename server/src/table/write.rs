@@ -16,7 +16,7 @@ use super::{
     full_error,
     lookup::{Found, Hot, Lookup},
 };
-use crate::hot::{ArenaFull, CleanBase, Dirt, Origin, counter_value};
+use crate::hot::{ArenaFull, CleanBase, Dirt, Origin, WARMED_AT_ONCE, counter_value};
 
 /// What the outcomes of several operations together may have in bytes; a single one may have more.
 const OUTCOMES_BYTES_MAX: usize = 1 << 20;
@@ -191,12 +191,16 @@ impl Table {
         };
         let mut reply = PackedReply::default();
         let mut result = Ok(());
-        for (op, &place) in ops.iter().zip(&checked.places) {
-            // The batch was read through before, so each operation is sound.
-            let Ok(op) = op else { break };
-            result = apply_op(&mut state, place, &op, clean_base, &mut reply);
-            if result.is_err() {
-                break;
+        let mut op_iter = ops.iter();
+        'batch: for places in checked.places.chunks(WARMED_AT_ONCE) {
+            state.hot.warm(places.iter().copied());
+            for (&place, op) in places.iter().zip(&mut op_iter) {
+                // The batch was read through before, so each operation is sound.
+                let Ok(op) = op else { break 'batch };
+                result = apply_op(&mut state, place, &op, clean_base, &mut reply);
+                if result.is_err() {
+                    break 'batch;
+                }
             }
         }
         self.shared

@@ -158,3 +158,39 @@ fn leaves_of_files_touch_as_few_pages_as_they_can() {
         assert!((start % 4096 + bytes).div_ceil(4096) <= bytes.div_ceil(4096));
     }
 }
+
+#[test]
+fn blocks_of_small_records_lie_in_one_page_each() {
+    let fixture = Fixture::new(HomeKind::Files, 64);
+    let mut records: Vec<Owned> = (0..20_000u32)
+        .map(|number| {
+            let key = number.to_le_bytes().to_vec();
+            let hash = fixture.options.hasher.hash(&key);
+            Owned {
+                hash,
+                kind: RecordKind::Base,
+                key,
+                part: vec![7; 100],
+            }
+        })
+        .collect();
+    records.sort_by_key(|record| record.hash.place);
+    let mut writer = fixture.store.begin(1, u64::MAX).unwrap();
+    for record in &records {
+        writer.push(&record.borrow()).unwrap();
+    }
+    let run = writer.finish(false).unwrap();
+    assert!(run.sections() > 1);
+    let mut blocks = 0;
+    for number in 0..run.sections() {
+        let (section, leaf) = run.leaf(number).unwrap();
+        for block in (0..).map_while(|block| leaf.block(block)) {
+            let start = section.offset + u64::from(block.start);
+            let end = section.offset + u64::from(block.end);
+            assert_eq!(start / 4096, (end - 1) / 4096, "{start}..{end}");
+            blocks += 1;
+        }
+    }
+    assert!(blocks > 500, "{blocks} blocks");
+    assert!(all_of(&run, 1 << 16) == records);
+}

@@ -11,7 +11,7 @@ const GROUP_BYTES: u64 = 32 << 20;
 /// Compare memory only with spill, and the homes of runs with each other.
 ///
 /// Workloads: build-2x, entries-2x, build-8x, entries-8x, build-32x, entries-32x. Sides:
-/// memory-only, rhash-spill, and at 8x also rhash-files-only and rhash-sled-only.
+/// memory-only, rhash-spill, and at 2x also rhash-files-only and rhash-sled-only.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench tiering --", max_term_width = 100)]
 pub(crate) struct Tiering {
@@ -23,7 +23,8 @@ pub(crate) struct Tiering {
     pub(crate) limit: ByteSize,
 
     /// Let the kernel cache what servers read and write, as on a host with memory to spare. Without
-    /// this a server that spills runs in a memory group of 1.25 times its limit and 32 MiB.
+    /// this a server that spills runs in a memory group of 1.25 times its limit and 32 MiB, but for
+    /// rhash-sled-only, which would be killed in it.
     #[arg(long)]
     pub(crate) page_cache: bool,
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rhash_client::List;
 use rhash_harness::{
-    Meter, Report, Result, Unit, say, take_turns,
+    Meter, Report, Result, Unit, say,
     workload::{POSTING_BYTES, Postings, PostingsShape, Truth},
 };
 
@@ -19,9 +19,6 @@ use crate::{
 const BATCH_POSTINGS: usize = 200_000;
 /// Lists of one get.
 const BATCH_LISTS: usize = 100;
-/// How long lists are read.
-const SPAN: Duration = Duration::from_secs(1);
-const SPAN_QUICK: Duration = Duration::from_millis(300);
 
 /// Lets all sides build, in turn.
 pub(crate) fn run(job: &Job<'_>, report: &mut Report) -> Result<()> {
@@ -37,26 +34,14 @@ pub(crate) fn run(job: &Job<'_>, report: &mut Report) -> Result<()> {
         job.ratio,
         truth.terms().len()
     );
-    say(format_args!("{workload}: {size}"));
-    report.fact(&workload, &size);
     let work = Work {
         workload: &workload,
         postings: &postings,
         truth: &truth,
-        span: options.pick(SPAN, SPAN_QUICK),
+        span: job.tiering.get_time,
     };
-    take_turns(options.runs(), &job.sides, |_, &side| {
-        let served = side.start(job)?;
-        match work.run(side, &served, report) {
-            Err(error) if served.kills() > 0 => {
-                report.note(
-                    &workload,
-                    format!("{}: killed in its memory group ({error})", side.name()),
-                );
-                Ok(())
-            }
-            done => done,
-        }
+    job.take_turns(&workload, &size, report, |_, side, served, report| {
+        work.run(side, served, report)
     })?;
     let metrics = [
         "rate",

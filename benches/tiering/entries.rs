@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use rhash_harness::{
-    Latencies, Meter, Report, Result, Unit, say, take_turns,
+    Latencies, Meter, Report, Result, Unit, say,
     workload::{Entries, KEY_BYTES, Pick, VALUE_BYTES},
 };
 
@@ -17,9 +17,6 @@ use crate::{
 
 /// Keys of a batch of gets.
 const BATCH_KEYS: usize = 100;
-/// How long each kind of get goes on.
-const SPAN: Duration = Duration::from_secs(1);
-const SPAN_QUICK: Duration = Duration::from_millis(300);
 
 /// Lets all sides take the entries, in turn.
 pub(crate) fn run(job: &Job<'_>, report: &mut Report) -> Result<()> {
@@ -32,27 +29,15 @@ pub(crate) fn run(job: &Job<'_>, report: &mut Report) -> Result<()> {
         job.data_bytes() >> 20,
         job.ratio
     );
-    say(format_args!("{workload}: {size}"));
-    report.fact(&workload, &size);
     let work = Work {
         workload: &workload,
         entries: Entries::new(options.seed),
         count,
         seed: options.seed,
-        span: options.pick(SPAN, SPAN_QUICK),
+        span: job.tiering.get_time,
     };
-    take_turns(options.runs(), &job.sides, |round, &side| {
-        let served = side.start(job)?;
-        match work.run(side, round, &served, report) {
-            Err(error) if served.kills() > 0 => {
-                report.note(
-                    &workload,
-                    format!("{}: killed in its memory group ({error})", side.name()),
-                );
-                Ok(())
-            }
-            done => done,
-        }
+    job.take_turns(&workload, &size, report, |round, side, served, report| {
+        work.run(side, round, served, report)
     })?;
     let metrics = [
         "load",

@@ -1,7 +1,7 @@
 //! What spilling costs: the same data in a server that keeps all in memory and in one with a limit
 //! far below, and under that limit with runs in files, in sled, or each where it belongs.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Instant};
 
 use clap::Parser as _;
 use rhash_harness::{Place, Report, Result, say};
@@ -9,12 +9,13 @@ use rhash_harness::{Place, Report, Result, say};
 mod options;
 mod side;
 mod table;
+mod earlier;
 mod build;
 mod entries;
 
 use self::{
     options::Tiering,
-    side::{Placement, Side},
+    side::{Placement, Served, Side},
 };
 
 /// How many times the limit the data are.
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn run(tiering: &Tiering) -> Result<()> {
+    let begin = Instant::now();
     let options = &tiering.options;
     let place = Place::prepare("tiering", options)?;
     let mut report = Report::begin("tiering", options, &place)?;
@@ -53,6 +55,7 @@ fn run(tiering: &Tiering) -> Result<()> {
             place: &place,
             ratio,
             sides,
+            begin,
         };
         if options.wants(&job.name("build")) {
             build::run(&job, &mut report)?;
@@ -72,6 +75,8 @@ struct Job<'a> {
     /// How many times the limit the data are.
     ratio: u64,
     sides: Vec<Side>,
+    /// When the bench began.
+    begin: Instant,
 }
 
 impl Job<'_> {
@@ -82,6 +87,56 @@ impl Job<'_> {
     /// Keys and values, or postings.
     fn data_bytes(&self) -> u64 {
         self.tiering.limit.0 * self.ratio
+    }
+
+    /// Runs every side once, then every side again, each round beginning with another, until there
+    /// are as many runs as asked for, those of earlier calls included, or this one has had its time.
+    fn take_turns(
+        &self,
+        workload: &str,
+        size: &str,
+        report: &mut Report,
+        mut run: impl FnMut(u32, Side, &Served, &mut Report) -> Result<()>,
+    ) -> Result<()> {
+        let options = &self.tiering.options;
+        report.fact(workload, size);
+        let (limit, group) = (self.tiering.limit.to_string(), self.tiering.group());
+        let facts = [
+            (workload, size),
+            ("limit", &limit),
+            ("memory_group", &group),
+        ];
+        let path = self.place.results().join(format!("{workload}.json"));
+        let done = match self.tiering.in_pieces {
+            Some(_) => earlier::add(&path, options.seed, &facts, report),
+            None => 0,
+        };
+        for round in done..options.runs() {
+            if let Some(time) = self.tiering.in_pieces
+                && self.begin.elapsed() > time
+            {
+                say("the time of this piece is over: the same command goes on");
+                break;
+            }
+            say(format_args!(
+                "{workload}: {size}, run {} of {}",
+                round + 1,
+                options.runs()
+            ));
+            for turn in 0..self.sides.len() {
+                let side = self.sides[(turn + round as usize) % self.sides.len()];
+                let served = side.start(self)?;
+                match run(round, side, &served, report) {
+                    Err(error) if served.kills() > 0 => {
+                        let name = side.name();
+                        let text = format!("{name}: killed in its memory group ({error})");
+                        report.note(workload, text);
+                    }
+                    done => done?,
+                }
+            }
+        }
+        Ok(())
     }
 }
 

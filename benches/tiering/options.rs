@@ -1,8 +1,10 @@
 //! The command line of this bench.
 
+use std::time::Duration;
+
 use clap::Parser;
 use rhash_harness::Options;
-use rhash_server::size::ByteSize;
+use rhash_server::size::{ByteSize, parse_span};
 
 /// What the kernel may hold for a server beside its limit: this part of it, and this much.
 const GROUP_PART: u64 = 4;
@@ -27,6 +29,15 @@ pub(crate) struct Tiering {
     /// rhash-sled-only, which would be killed in it.
     #[arg(long)]
     pub(crate) page_cache: bool,
+
+    /// Measure each kind of get for so long.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_span)]
+    pub(crate) get_time: Duration,
+
+    /// Begin no run after this time. The same command goes on with the runs that are missing, and
+    /// tells of all of them.
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) in_pieces: Option<Duration>,
 }
 
 impl Tiering {

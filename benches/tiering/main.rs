@@ -115,11 +115,7 @@ impl Job<'_> {
             if let Some(time) = self.tiering.in_pieces
                 && self.begin.elapsed() > time
             {
-                let text = format!(
-                    "{round} of {} runs so far: the same command goes on",
-                    options.runs()
-                );
-                report.note(workload, text);
+                say("the time of this piece is over: the same command goes on");
                 break;
             }
             say(format_args!(

@@ -137,10 +137,7 @@ fn random_reads(file: &File, bytes: u64, span: Duration, depth: usize) -> Result
         let readers: Vec<_> = (0..depth as u64)
             .map(|seed| scope.spawn(reader(seed)))
             .collect();
-        // A thread may wake before its time.
-        while begin.elapsed() < span {
-            thread::park_timeout(span.saturating_sub(begin.elapsed()));
-        }
+        thread::park_timeout(span);
         over.store(true, Ordering::Relaxed);
         let counts = readers.into_iter().map(|reader| reader.join());
         counts

@@ -115,7 +115,11 @@ impl Job<'_> {
             if let Some(time) = self.tiering.in_pieces
                 && self.begin.elapsed() > time
             {
-                say("the time of this piece is over: the same command goes on");
+                let text = format!(
+                    "{round} of {} runs so far: the same command goes on",
+                    options.runs()
+                );
+                report.note(workload, text);
                 break;
             }
             say(format_args!(

@@ -49,6 +49,7 @@ pub struct FrameReader<R> {
     /// Bytes received; those before `taken` were handed out.
     buffer: Vec<u8>,
     taken: usize,
+    ahead_bytes: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -58,7 +59,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             source,
             buffer: Vec::new(),
             taken: 0,
+            ahead_bytes: READ_AHEAD_BYTES,
         }
+    }
+
+    /// The header of the next frame, whose body may still be on its way, so that room can be found
+    /// for it first; none when the stream ended after the frame before.
+    ///
+    /// Cancel safe, as [`next`](Self::next), which gives the whole frame.
+    ///
+    /// # Errors
+    /// As for [`next`](Self::next).
+    pub async fn next_header(&mut self) -> Result<Option<Header>, ConnectionError> {
+        self.header_within(FRAME_BYTES_MAX).await
     }
 
     /// The next frame; none when the stream ended after the one before.
@@ -80,16 +93,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         &mut self,
         body_bytes_max: usize,
     ) -> Result<Option<Frame<'_>>, ConnectionError> {
-        let header = loop {
-            if let Some(header) = self.unread().first_chunk() {
-                break Header::parse(header, body_bytes_max)?;
-            }
-            if !self.fill(HEADER_BYTES, body_bytes_max).await? {
-                return match HEADER_BYTES.saturating_sub(self.unread().len()) {
-                    HEADER_BYTES => Ok(None),
-                    missing => Err(ConnectionError::Torn { missing }),
-                };
-            }
+        let Some(header) = self.header_within(body_bytes_max).await? else {
+            return Ok(None);
         };
         let frame_bytes = HEADER_BYTES.saturating_add(header.body_bytes());
         while self.unread().len() < frame_bytes {
@@ -106,6 +111,23 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(Some(header.verify(body.unwrap_or_default())?))
     }
 
+    async fn header_within(
+        &mut self,
+        body_bytes_max: usize,
+    ) -> Result<Option<Header>, ConnectionError> {
+        loop {
+            if let Some(header) = self.unread().first_chunk() {
+                return Ok(Some(Header::parse(header, body_bytes_max)?));
+            }
+            if !self.fill(HEADER_BYTES, body_bytes_max).await? {
+                return match HEADER_BYTES.saturating_sub(self.unread().len()) {
+                    HEADER_BYTES => Ok(None),
+                    missing => Err(ConnectionError::Torn { missing }),
+                };
+            }
+        }
+    }
+
     /// Whether bytes of a frame, or whole frames, are here already.
     pub fn has_unread(&self) -> bool {
         !self.unread().is_empty()
@@ -116,11 +138,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.buffer.get(self.taken..).unwrap_or_default()
     }
 
-    /// Gives back the room that long frames needed; for connections that fall quiet.
-    pub fn trim(&mut self) {
+    /// How much it can hold without more memory.
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Gives back the room that long frames needed, but for `ahead_bytes`, which is also the most
+    /// that is read ahead from now on.
+    pub fn trim(&mut self, ahead_bytes: usize) {
+        self.ahead_bytes = ahead_bytes.clamp(HEADER_BYTES, READ_AHEAD_BYTES);
         self.drop_taken();
-        self.buffer
-            .shrink_to(READ_AHEAD_BYTES.min(self.buffer.capacity()));
+        self.buffer.shrink_to(self.ahead_bytes);
     }
 
     /// Reads once, making room for a frame of `frame_bytes` first; false at the end of the stream.
@@ -134,7 +162,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let ahead = if body_bytes_max <= HELLO_BYTES_MAX {
             body_bytes_max
         } else {
-            READ_AHEAD_BYTES
+            self.ahead_bytes
         };
         let room = frame_bytes.max(ahead);
         if self.buffer.capacity() < room {
@@ -247,6 +275,13 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub async fn shutdown(&mut self) -> Result<(), ConnectionError> {
         self.flush().await?;
         Ok(self.sink.shutdown().await?)
+    }
+
+    /// Gives back the memory that many frames needed which were sent together.
+    pub fn trim(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer.shrink_to(COPIED_BODY_BYTES_MAX);
+        }
     }
 
     /// Sends what has gathered, and `body` after it.

@@ -182,6 +182,12 @@ impl Header {
         })
     }
 
+    /// What the frame says about its body. A damaged header may say anything: trust it only for
+    /// how much room to find.
+    pub fn head(&self) -> FrameHead {
+        self.head
+    }
+
     /// How long the body is.
     pub fn body_bytes(&self) -> usize {
         self.body_bytes

@@ -28,3 +28,16 @@ pub fn give_back_soon() {
 /// Sets bounds for what the allocator keeps of what was freed, where it can be told.
 #[cfg(not(target_env = "gnu"))]
 pub fn give_back_soon() {}
+
+/// Gives back the whole pages of all that was freed, wherever in the heap they lie. Freed values
+/// between live ones are not at an arena's end, and would be kept for later ones of their size.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the C library has no other way to be told")]
+pub(crate) fn give_back_now() {
+    // SAFETY: it changes nothing that is in use, and takes the allocator's own locks.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Gives back what was freed, where the allocator can be told.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn give_back_now() {}

@@ -16,7 +16,7 @@ use rhash_protocol::{
 use tokio::sync::watch;
 
 use crate::{
-    connection::AssemblyPool,
+    connection::{ANSWERS_LIMIT_SHARE, Commons, REQUESTS_LIMIT_SHARE},
     session::{Holders, Session, Sessions, UNSETTLED_MAX},
     store::Store,
 };
@@ -24,13 +24,21 @@ use crate::{
 /// The version that the server tells.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The share of the memory limit that all connections may read ahead.
+const READ_AHEAD_LIMIT_SHARE: u64 = 64;
+const READ_AHEAD_BYTES_MIN: usize = 4 * 1024;
+const READ_AHEAD_BYTES_MAX: usize = 32 * 1024;
+
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) store: Arc<Store>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) holders: Holders,
-    pub(crate) assembly: Arc<AssemblyPool>,
+    /// What all connections may receive at a time beyond what they read ahead.
+    pub(crate) requests_room: Arc<Commons>,
+    /// What the answers to all connections may take.
+    pub(crate) answers_room: Arc<Commons>,
     pub(crate) mem_limit_bytes: u64,
     pub(crate) value_bytes_max: usize,
     pub(crate) memory_only: bool,
@@ -55,12 +63,17 @@ pub(crate) struct HubParts {
 impl Hub {
     /// The hub of a server that starts now.
     pub(crate) fn new(parts: HubParts) -> Arc<Self> {
-        let account = parts.store.buffer_account();
+        let room = |share| {
+            let account = parts.store.buffer_account();
+            Arc::new(Commons::new(parts.mem_limit_bytes / share, account))
+        };
+        let (requests_room, answers_room) = (room(REQUESTS_LIMIT_SHARE), room(ANSWERS_LIMIT_SHARE));
         Arc::new(Self {
             store: parts.store,
             sessions: Arc::new(Sessions::new(parts.lease)),
             holders: Holders::default(),
-            assembly: Arc::new(AssemblyPool::new(parts.mem_limit_bytes, account)),
+            requests_room,
+            answers_room,
             mem_limit_bytes: parts.mem_limit_bytes,
             value_bytes_max: parts.value_bytes_max,
             memory_only: parts.memory_only,
@@ -93,6 +106,14 @@ impl Hub {
         ConnectionCount {
             hub: Arc::clone(self),
         }
+    }
+
+    /// What a connection may read ahead: the more connections there are, the less.
+    pub(crate) fn read_ahead_bytes(&self) -> usize {
+        let share = self.mem_limit_bytes / READ_AHEAD_LIMIT_SHARE / self.connections().max(1);
+        usize::try_from(share)
+            .unwrap_or(usize::MAX)
+            .clamp(READ_AHEAD_BYTES_MIN, READ_AHEAD_BYTES_MAX)
     }
 
     /// The connections open now.

@@ -25,7 +25,6 @@ mod mapped;
 mod ranges;
 pub mod data_dir;
 mod governor;
-mod background;
 mod pool;
 mod readings;
 mod counters;

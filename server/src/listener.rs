@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What a connection may take at rest, for deciding how many there may be.
-const CONNECTION_BYTES: u64 = 128 * 1024;
+const CONNECTION_BYTES: u64 = 64 * 1024;
 
 const CONNECTIONS_MIN: u64 = 64;
 const CONNECTIONS_MAX: u64 = 16_384;

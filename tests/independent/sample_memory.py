@@ -95,6 +95,8 @@ def sample(pid, every_seconds, deadline_seconds, samples):
             if start_time(pid) != started:
                 return "ended"
             samples.add(now, found["RssAnon"] + found["RssShmem"], found["RssFile"])
+            if turn == 0:
+                print("sampling", flush=True)  # whoever waits for it may let the process go on
             turn += 1
             time.sleep(max(0.0, turn * every_seconds - (time.monotonic() - began)))
             # A sampler that was held up goes on from now: it does not catch up in a burst.

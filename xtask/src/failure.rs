@@ -27,6 +27,18 @@ impl Failure {
     }
 }
 
+impl From<rhash_client::Error> for Failure {
+    fn from(error: rhash_client::Error) -> Self {
+        Self::Failed(format!("the client: {error} ({:?})", error.kind()))
+    }
+}
+
+impl From<tokio::task::JoinError> for Failure {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::new("a task of the driver", error)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,8 +15,14 @@ macro_rules! say {
 mod failure;
 mod process;
 mod step;
+mod sizes;
+mod checklist;
+mod server;
+mod sampler;
+mod place;
 mod checks;
 mod main_job;
+mod limits;
 
 use std::process::ExitCode;
 
@@ -34,6 +40,8 @@ Tasks:
   ci        test, then lint
   main-job  Prove the main job: index real text under a memory limit and hold every answer
             against an independent count (see `cargo xtask main-job --help`)
+  limits    Drive servers hard and see that they keep their memory limit and give space back
+            (see `cargo xtask limits --help`)
 
 Options of test and ci:
   --long     Run 5000 sequences of each model test (sets RHASH_MODEL_SEQUENCES)
@@ -61,6 +69,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
     let asks_help = |word: &String| word == "--help" || word == "-h";
     match task.as_str() {
         "main-job" => main_job::run(rest),
+        "limits" => limits::run(rest),
         "-h" | "--help" | "help" => {
             say!("{HELP}");
             Ok(())

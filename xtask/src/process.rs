@@ -87,6 +87,12 @@ impl Process {
         self.wait(limit)
     }
 
+    /// Kills the process (SIGKILL) and waits until it is gone.
+    pub(crate) fn kill(&mut self, limit: Duration) -> Result<ExitStatus, Failure> {
+        self.signal(Signal::Kill);
+        self.wait(limit)
+    }
+
     fn signal(&self, signal: Signal) {
         let flag = match signal {
             Signal::Terminate => "-TERM",

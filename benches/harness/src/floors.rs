@@ -137,7 +137,10 @@ fn random_reads(file: &File, bytes: u64, span: Duration, depth: usize) -> Result
         let readers: Vec<_> = (0..depth as u64)
             .map(|seed| scope.spawn(reader(seed)))
             .collect();
-        thread::park_timeout(span);
+        // A thread may wake before its time.
+        while begin.elapsed() < span {
+            thread::park_timeout(span.saturating_sub(begin.elapsed()));
+        }
         over.store(true, Ordering::Relaxed);
         let counts = readers.into_iter().map(|reader| reader.join());
         counts

@@ -80,16 +80,17 @@ impl Meter {
         })
     }
 
-    /// Ends the watch, while the process still lives.
+    /// Ends the watch, before the process is waited for.
     ///
     /// # Errors
-    /// The process has ended.
+    /// There is no such process any more.
     pub fn stop(self) -> Result<Usage> {
         let seconds = self.begin.elapsed().as_secs_f64();
         let after = totals(self.id)?;
         drop(self.stop);
         let sampled = self.sampler.join();
         let (memory_bytes_max, _) = sampled.map_err(|_panic| "the sampler ended in a bug")?;
+        // One that ended and was not waited for has figures still, but no memory.
         let memory_bytes_end = memory_bytes(self.id)?;
         Ok(Usage {
             memory_bytes_max: memory_bytes_max.max(memory_bytes_end),

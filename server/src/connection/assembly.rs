@@ -1,152 +1,127 @@
-//! How much all half-received requests of a server may take.
-//!
-//! A connection takes room for the parts of a long request as they come. When there is none left,
-//! one connection at a time may overdraw: it is sure to get its request whole, gives all back, and
-//! lets the others go on. So the whole is bounded, and no two halves wait for each other.
+//! Room for what a connection is receiving: a long frame before its body is read, and the parts of
+//! a long request as they come. It is taken from the commons, so that all connections together
+//! stay within a bound.
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use rhash_protocol::limits::FRAME_BYTES_MAX;
 
-use crate::store::BufferAccount;
+use super::commons::{Charge, Commons, Share};
 
-/// The share of the memory limit that half-received requests may take together, the one that
+/// The share of the memory limit that requests may take which are being received, the one that
 /// overdraws apart.
-const LIMIT_SHARE: u64 = 16;
-
-/// Room is taken in units, since permits are counted in 32 bits.
-const UNIT_BYTES: usize = 64 * 1024;
-
-/// The most units of the pool: 1 GiB.
-const UNITS_MAX: usize = 1 << 14;
+pub(crate) const LIMIT_SHARE: u64 = 16;
 
 /// What a byte of a half-received request is charged: its buffer doubles as it grows, and is
 /// copied while both are there; then its value is copied once more, into its table.
 const CHARGE_FACTOR: usize = 4;
 
-/// The room of a server.
-#[derive(Debug)]
-pub(crate) struct AssemblyPool {
-    units: Arc<Semaphore>,
-    overdraft: Arc<Mutex<()>>,
-    account: BufferAccount,
+/// What a connection is about to receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    /// A request that is one frame, of this many bytes.
+    Frame(usize),
+    /// A part of a longer request; so many bytes with all parts before.
+    Parts(usize),
 }
 
-impl AssemblyPool {
-    /// The room of a server with this memory limit; what is taken of it is charged to `account`.
-    pub(crate) fn new(mem_limit_bytes: u64, account: BufferAccount) -> Self {
-        let share = usize::try_from(mem_limit_bytes / LIMIT_SHARE).unwrap_or(usize::MAX);
-        Self {
-            units: Arc::new(Semaphore::new((share / UNIT_BYTES).clamp(1, UNITS_MAX))),
-            overdraft: Arc::default(),
-            account,
-        }
-    }
-}
-
-/// What one connection has taken of it.
+/// What one connection has taken.
 #[derive(Debug)]
 pub(crate) struct AssemblyRoom {
-    pool: Arc<AssemblyPool>,
-    taken: Vec<OwnedSemaphorePermit>,
-    units: usize,
-    overdraft: Option<OwnedMutexGuard<()>>,
-    charged_bytes: usize,
+    shares: Vec<Share>,
+    /// What they cover.
+    bytes: usize,
+    charge: Charge,
 }
 
 impl AssemblyRoom {
     /// Nothing yet.
-    pub(crate) fn new(pool: Arc<AssemblyPool>) -> Self {
+    pub(crate) fn new(commons: Arc<Commons>) -> Self {
         Self {
-            pool,
-            taken: Vec::new(),
-            units: 0,
-            overdraft: None,
-            charged_bytes: 0,
+            shares: Vec::new(),
+            bytes: 0,
+            charge: Charge::none(commons),
         }
     }
 
-    /// Waits until there is room for `bytes` in all. Cancel safe.
-    pub(crate) async fn cover(&mut self, bytes: usize) {
-        self.take(bytes).await;
-        self.charge(bytes.saturating_mul(CHARGE_FACTOR));
-        self.pool.account.make_room().await;
-    }
-
-    async fn take(&mut self, bytes: usize) {
-        let missing = bytes.div_ceil(UNIT_BYTES).saturating_sub(self.units);
-        if missing == 0 || self.overdraft.is_some() {
-            return;
-        }
-        let units = Arc::clone(&self.pool.units);
-        let overdraft = Arc::clone(&self.pool.overdraft);
-        tokio::select! {
-            biased;
-            // The semaphore is never closed.
-            Ok(permit) = units.acquire_many_owned(missing as u32) => {
-                self.units += missing;
-                self.taken.push(permit);
+    /// Waits until there is room for all that is being received. Cancel safe.
+    pub(crate) async fn cover(&mut self, incoming: Incoming) {
+        let (bytes, factor) = match incoming {
+            Incoming::Frame(bytes) => (bytes, 1),
+            Incoming::Parts(bytes) => (bytes, CHARGE_FACTOR),
+        };
+        let missing = bytes.saturating_sub(self.bytes);
+        if missing > 0 {
+            let overdraws = matches!(self.shares.last(), Some(Share::Overdraft { .. }));
+            if !overdraws {
+                let share = self.charge.commons().take(missing).await;
+                self.shares.push(share);
             }
-            guard = overdraft.lock_owned() => self.overdraft = Some(guard),
+            self.bytes = bytes;
         }
+        self.charge.set(self.bytes.saturating_mul(factor));
+        self.charge.make_room().await;
+    }
+
+    /// Keeps the room for the buffer of a frame, of this many bytes, for the next frame; says
+    /// whether it may: nobody else needs it.
+    pub(crate) fn keep(&mut self, buffer_bytes: usize) -> bool {
+        let overdraws = matches!(self.shares.last(), Some(Share::Overdraft { .. }));
+        let commons = self.charge.commons();
+        let may = buffer_bytes <= self.bytes
+            && self.bytes <= 2 * FRAME_BYTES_MAX
+            && !overdraws
+            && !commons.is_wanted()
+            && commons.is_roomy();
+        if may {
+            self.charge.set(self.bytes);
+        }
+        may
     }
 
     /// Gives everything back.
     pub(crate) fn release(&mut self) {
-        self.taken.clear();
-        self.units = 0;
-        self.overdraft = None;
-        self.charge(0);
-    }
-
-    fn charge(&mut self, bytes: usize) {
-        if bytes != self.charged_bytes {
-            self.pool.account.settle(self.charged_bytes, bytes);
-            self.charged_bytes = bytes;
-        }
-    }
-}
-
-impl Drop for AssemblyRoom {
-    fn drop(&mut self) {
-        self.charge(0);
+        self.shares.clear();
+        self.bytes = 0;
+        self.charge.set(0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::BufferAccount;
 
-    fn rooms() -> [AssemblyRoom; 3] {
-        // One unit for all.
-        let pool = Arc::new(AssemblyPool::new(1 << 20, BufferAccount::of_nothing()));
-        [(); 3].map(|()| AssemblyRoom::new(Arc::clone(&pool)))
+    fn rooms(bytes: u64) -> [AssemblyRoom; 3] {
+        let commons = Arc::new(Commons::new(bytes, BufferAccount::of_nothing()));
+        [(); 3].map(|()| AssemblyRoom::new(Arc::clone(&commons)))
     }
 
     #[tokio::test]
-    async fn where_room_ends_one_overdraws_and_the_others_wait_for_it() {
-        let [mut first, mut second, mut third] = rooms();
-        first.cover(10).await;
-        second.cover(10).await;
-        assert!(second.overdraft.is_some() && first.overdraft.is_none());
-        second.cover(100 << 20).await;
-
-        let mut waiting = Box::pin(third.cover(10));
+    async fn one_that_overdraws_gets_its_request_whole() {
+        let [mut first, mut second, mut third] = rooms(1);
+        first.cover(Incoming::Frame(10)).await;
+        second.cover(Incoming::Parts(10)).await;
+        second.cover(Incoming::Parts(100 << 20)).await;
+        assert_eq!(second.shares.len(), 1);
+        let mut waiting = Box::pin(third.cover(Incoming::Frame(10)));
         let pending = tokio::select! { biased; () = &mut waiting => false, () = async {} => true };
         assert!(pending);
         second.release();
         waiting.await;
-        assert!(third.overdraft.is_some());
+        assert!(!third.keep(10), "it overdraws");
     }
 
     #[tokio::test]
     async fn room_that_is_given_back_is_there_for_others() {
-        let [mut first, mut second, _] = rooms();
-        first.cover(UNIT_BYTES).await;
-        first.cover(UNIT_BYTES).await;
-        assert_eq!(first.units, 1, "what is covered is not taken twice");
-        first.release();
-        second.cover(1).await;
-        assert_eq!((second.units, second.overdraft.is_none()), (1, true));
+        let [mut first, mut second, _] = rooms(1 << 20);
+        first.cover(Incoming::Frame(100_000)).await;
+        first.cover(Incoming::Frame(90_000)).await;
+        assert_eq!(first.shares.len(), 1, "what is covered is not taken twice");
+        assert!(first.keep(100_000) && !first.keep(100_001));
+        second.cover(Incoming::Frame(600_000)).await;
+        assert!(!first.keep(100_000), "less than half is left");
+        second.release();
+        assert!(first.keep(100_000));
     }
 }

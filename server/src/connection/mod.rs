@@ -3,8 +3,10 @@
 //! Requests are taken in the order in which they come. One that changes something is finished
 //! before the next is taken; a read that finds all it needs in RAM is answered at once, and one
 //! that needs the disk is answered later, while the next requests are taken. What waits to be
-//! sent is bounded by the [`Window`], what is half received by the [`AssemblyPool`].
+//! sent is bounded by the [`Window`], what is being received by the [`AssemblyRoom`], and both over
+//! all connections by the [`Commons`].
 
+mod commons;
 mod window;
 mod assembly;
 mod outbox;
@@ -18,7 +20,7 @@ use rhash_protocol::{
     ErrorCode, Notice, WireError,
     assembler::{Assembler, AssemblyError, AssemblyLimits, Message},
     connection::{ConnectionError, FrameReader, FrameWriter},
-    frame::{Follow, Frame, FrameKind},
+    frame::{Follow, Frame, FrameKind, HEADER_BYTES},
     handshake,
 };
 use tokio::{
@@ -27,24 +29,25 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{OwnedMutexGuard, Semaphore, mpsc, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 
-pub(crate) use assembly::AssemblyPool;
+pub(crate) use assembly::LIMIT_SHARE as REQUESTS_LIMIT_SHARE;
+pub(crate) use commons::Commons;
 pub(crate) use outbox::Outgoing;
-pub(crate) use window::{Room, Window};
+pub(crate) use window::{COMMON_LIMIT_SHARE as ANSWERS_LIMIT_SHARE, Room, Window};
 
 use crate::{
     hub::Hub,
     session::{Desk, Session},
 };
-use assembly::AssemblyRoom;
+use assembly::{AssemblyRoom, Incoming};
 use opening::Opened;
 
 /// A connection that is quiet for this long gives back the room that it needed for long frames.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// A connection that sends nothing for this long in the middle of a long request is ended, since
+/// A connection that sends nothing for this long in the middle of a request is ended, since
 /// others may wait for the room that its first half takes.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
@@ -56,9 +59,6 @@ const LONG_REQUESTS_MAX: usize = 4;
 
 /// The most values that a connection may be sent as streams at once.
 const STREAMS_MAX: usize = 16;
-
-/// After so many bytes of requests a connection lets the others have its thread.
-const TURN_BYTES: usize = 16 * 1024;
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -99,8 +99,13 @@ async fn run(
     tracing::debug!(%peer, session = session.id(), "a connection begins");
     let (outbox, queue) = mpsc::channel(outbox::OUTGOING_MAX);
     let notices = Arc::clone(session.notices());
+    let window = Arc::new(Window::new(
+        hub.mem_limit_bytes,
+        Arc::clone(&hub.answers_room),
+    ));
+    let own_window = Arc::clone(&window);
     let mut writing = tokio::spawn(async move {
-        let written = outbox::write_out(&mut writer, queue, notices).await;
+        let written = outbox::write_out(&mut writer, queue, notices, &own_window).await;
         (writer, written)
     });
     let mut clerk = Clerk {
@@ -108,7 +113,7 @@ async fn run(
         session,
         desk,
         outbox,
-        window: Arc::new(Window::new(hub.mem_limit_bytes)),
+        window,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         stop: attachment.stop(),
     };
@@ -162,64 +167,76 @@ pub(crate) struct Clerk {
 
 impl Clerk {
     async fn take_requests(&mut self, reader: &mut FrameReader<OwnedReadHalf>) -> End {
-        let mut assembler = Assembler::new(AssemblyLimits {
-            bytes_max: self.hub.request_bytes_max(),
-            messages_max: LONG_REQUESTS_MAX,
-        });
-        let mut room = AssemblyRoom::new(Arc::clone(&self.hub.assembly));
-        let mut stop = self.stop.clone();
-        let mut stopping = self.hub.stopping.clone();
-        let mut quiet = std::pin::pin!(sleep_until(Instant::now()));
-        let mut turn_bytes = 0;
+        let mut intake = Intake {
+            assembler: Assembler::new(AssemblyLimits {
+                bytes_max: self.hub.request_bytes_max(),
+                messages_max: LONG_REQUESTS_MAX,
+            }),
+            room: AssemblyRoom::new(Arc::clone(&self.hub.requests_room)),
+            stop: self.stop.clone(),
+            stopping: self.hub.stopping.clone(),
+        };
+        reader.trim(self.hub.read_ahead_bytes());
         loop {
-            let halves = assembler.bytes() > 0;
-            quiet
-                .as_mut()
-                .reset(Instant::now() + if halves { STALL_MAX } else { QUIET });
-            let frame = tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => return End::TakenOver,
-                _ = stopping.wait_for(|stopping| *stopping) => return End::Stopping,
-                frame = reader.next() => match frame {
-                    Ok(Some(frame)) => Some(frame),
-                    Ok(None) => return End::Closed,
-                    Err(error) => return connection_failed(error),
-                },
-                () = &mut quiet => None,
-            };
-            let Some(frame) = frame else {
-                if halves {
-                    return stalled();
-                }
-                reader.trim();
-                continue;
-            };
-            turn_bytes += frame.body.len();
-            if let Err(end) = self.take_frame(frame, &mut assembler, &mut room).await {
+            if let Err(end) = self.take_frame(reader, &mut intake).await {
                 return end;
-            }
-            if turn_bytes >= TURN_BYTES {
-                // A client that loads always has the next request ready. Its connection would keep this
-                // thread for tens of milliseconds, and no other thread may be looking at the sockets.
-                turn_bytes = 0;
-                tokio::task::yield_now().await;
-            }
-            if assembler.bytes() == 0 {
-                room.release();
             }
         }
     }
 
+    /// Takes the next frame, or gives back what a quiet connection does not need.
     async fn take_frame(
+        &mut self,
+        reader: &mut FrameReader<OwnedReadHalf>,
+        intake: &mut Intake,
+    ) -> Result<(), End> {
+        let halves = intake.assembler.bytes() > 0 || reader.has_unread();
+        let at_most = if halves { STALL_MAX } else { QUIET };
+        let header = match intake.within(at_most, reader.next_header()).await? {
+            Some(header) => header.map_err(connection_failed)?.ok_or(End::Closed)?,
+            None if halves => return Err(stalled()),
+            None => {
+                reader.trim(self.hub.read_ahead_bytes());
+                intake.room.release();
+                return Ok(());
+            }
+        };
+        // Room for a long body is found before it is read.
+        let frame_bytes = HEADER_BYTES + header.body_bytes();
+        let (head, half) = (header.head(), intake.assembler.bytes());
+        let incoming = if head.follow == Follow::More || head.kind == FrameKind::Chunk {
+            Some(Incoming::Parts(half.saturating_add(frame_bytes)))
+        } else if frame_bytes > reader.capacity() {
+            Some(Incoming::Frame(frame_bytes))
+        } else {
+            None
+        };
+        if let Some(incoming) = incoming {
+            self.unless_stopped(intake.room.cover(incoming)).await?;
+        }
+        let frame = if reader.unread().len() < frame_bytes {
+            let frame = intake.within(STALL_MAX, reader.next()).await?;
+            frame.ok_or_else(stalled)?
+        } else {
+            reader.next().await
+        };
+        let frame = frame.map_err(connection_failed)?.ok_or(End::Closed)?;
+        self.take_message(frame, &mut intake.assembler).await?;
+        if intake.assembler.bytes() == 0 {
+            let ahead_bytes = self.hub.read_ahead_bytes();
+            if reader.capacity() > ahead_bytes && !intake.room.keep(reader.capacity()) {
+                reader.trim(ahead_bytes);
+                intake.room.release();
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_message(
         &mut self,
         frame: Frame<'_>,
         assembler: &mut Assembler,
-        room: &mut AssemblyRoom,
     ) -> Result<(), End> {
-        if frame.head.follow == Follow::More || frame.head.kind == FrameKind::Chunk {
-            let bytes = assembler.bytes().saturating_add(frame.body.len());
-            self.unless_stopped(room.cover(bytes)).await?;
-        }
         match assembler.push(frame) {
             Ok(None) => Ok(()),
             Ok(Some(Message {
@@ -254,6 +271,32 @@ impl Clerk {
             biased;
             output = wait => Ok(output),
             _ = stop.wait_for(|stop| *stop) => Err(End::TakenOver),
+        }
+    }
+}
+
+/// What a connection receives with.
+#[derive(Debug)]
+struct Intake {
+    assembler: Assembler,
+    room: AssemblyRoom,
+    stop: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Intake {
+    /// Waits for something to come, at most so long, unless the connection ends before.
+    async fn within<T>(
+        &mut self,
+        at_most: Duration,
+        coming: impl Future<Output = T>,
+    ) -> Result<Option<T>, End> {
+        tokio::select! {
+            biased;
+            _ = self.stop.wait_for(|stop| *stop) => Err(End::TakenOver),
+            _ = self.stopping.wait_for(|stopping| *stopping) => Err(End::Stopping),
+            came = coming => Ok(Some(came)),
+            () = sleep(at_most) => Ok(None),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A connection's way out: one task writes answers, chunks and notices in the order in which they
 //! were given to it, as many in one write as are there.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use rhash_protocol::{
@@ -12,9 +12,10 @@ use rhash_protocol::{
 use tokio::{
     io::AsyncWrite,
     sync::{mpsc, mpsc::error::TryRecvError},
+    time::sleep,
 };
 
-use super::window::Room;
+use super::{STALL_MAX, Window, window::Room};
 use crate::session::Notices;
 
 /// The most frames and messages that wait to be written; their bytes are bounded by the window.
@@ -47,19 +48,21 @@ pub(crate) async fn write_out<W>(
     writer: &mut FrameWriter<W>,
     mut queue: mpsc::Receiver<Outgoing>,
     notices: Arc<Notices>,
+    window: &Window,
 ) -> Result<(), ConnectionError>
 where
     W: AsyncWrite + Unpin,
 {
     loop {
         match queue.try_recv() {
-            Ok(outgoing) => write(writer, outgoing).await?,
+            Ok(outgoing) => unless_stalled(window, write(writer, outgoing)).await?,
             Err(TryRecvError::Disconnected) => return writer.flush().await,
             Err(TryRecvError::Empty) => {
-                writer.flush().await?;
+                unless_stalled(window, writer.flush()).await?;
+                writer.trim();
                 tokio::select! {
                     outgoing = queue.recv() => match outgoing {
-                        Some(outgoing) => write(writer, outgoing).await?,
+                        Some(outgoing) => unless_stalled(window, write(writer, outgoing)).await?,
                         None => return writer.flush().await,
                     },
                     () = notices.wait() => {}
@@ -74,11 +77,30 @@ where
                 let Ok(outgoing) = queue.try_recv() else {
                     break;
                 };
-                write(writer, outgoing).await?;
+                unless_stalled(window, write(writer, outgoing)).await?;
             }
             for notice in taken {
                 write_notice(writer, &notice).await?;
             }
+        }
+    }
+}
+
+/// Writes on for as long as it takes, or until a peer has taken nothing for a while and others
+/// wait for the room that its answers take: then the connection ends, and its client may ask again.
+async fn unless_stalled(
+    window: &Window,
+    writing: impl Future<Output = Result<(), ConnectionError>>,
+) -> Result<(), ConnectionError> {
+    let mut writing = std::pin::pin!(writing);
+    loop {
+        tokio::select! {
+            biased;
+            written = &mut writing => return written,
+            () = sleep(STALL_MAX) => if window.is_wanted() {
+                let text = format!("the peer took nothing for {} s", STALL_MAX.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text).into());
+            },
         }
     }
 }
@@ -127,7 +149,12 @@ mod tests {
     use rhash_protocol::connection::FrameReader;
 
     use super::*;
-    use crate::session::Holders;
+    use crate::{connection::Commons, session::Holders, store::BufferAccount};
+
+    fn window() -> Window {
+        let commons = Commons::new(1 << 20, BufferAccount::of_nothing());
+        Window::new(64 << 20, Arc::new(commons))
+    }
 
     async fn kinds(written: &[u8]) -> Vec<(FrameKind, u64)> {
         let mut reader = FrameReader::new(written);
@@ -142,13 +169,15 @@ mod tests {
     async fn answers_leave_in_order_and_the_end_of_the_queue_ends_the_task() {
         let (sender, queue) = mpsc::channel(8);
         for request_id in 1..=3 {
-            let answer = Outgoing::answer(request_id, Bytes::from_static(b"x"), None);
+            let answer = Outgoing::answer(request_id, Bytes::from_static(b"x"), Room::default());
             sender.send(answer).await.unwrap();
         }
         drop(sender);
         let mut written = Vec::new();
         let mut writer = FrameWriter::new(&mut written);
-        write_out(&mut writer, queue, Arc::default()).await.unwrap();
+        write_out(&mut writer, queue, Arc::default(), &window())
+            .await
+            .unwrap();
         let response = FrameKind::Response;
         assert_eq!(
             kinds(&written).await,
@@ -163,7 +192,7 @@ mod tests {
         let holders = Holders::default();
         holders.open(7, 1, &notices);
         for request_id in 1..=3 {
-            let answer = Outgoing::answer(request_id, Bytes::from_static(b"x"), None);
+            let answer = Outgoing::answer(request_id, Bytes::from_static(b"x"), Room::default());
             sender.send(answer).await.unwrap();
         }
         holders.told(7, 1, true);
@@ -171,7 +200,9 @@ mod tests {
         drop(sender);
         let mut written = Vec::new();
         let mut writer = FrameWriter::new(&mut written);
-        write_out(&mut writer, queue, notices).await.unwrap();
+        write_out(&mut writer, queue, notices, &window())
+            .await
+            .unwrap();
         assert_eq!(kinds(&written).await.pop(), Some((FrameKind::Notice, 0)));
     }
 }

@@ -10,11 +10,14 @@ use rhash_protocol::{
 };
 use tokio::sync::mpsc;
 
-use super::{Outgoing, Window};
+use super::{Outgoing, Room, Window};
 use crate::{
     dispatch::encode,
     table::{TableError, ValueStream},
 };
+
+/// A part of a value as it is read takes about so much at most.
+const PART_BYTES_MAX: usize = FRAME_BYTES_MAX / 4 * 3;
 
 /// Where a stream's frames go.
 #[derive(Debug)]
@@ -43,18 +46,28 @@ impl StreamOut {
     async fn send_parts(&self, mut parts: ValueStream) -> Result<(), WriterGone> {
         let head = encode(&Response::Stream { present: true });
         self.frame(FrameKind::Response, Follow::More, head).await?;
-        while let Some(part) = parts.recv().await {
-            match part {
-                Ok(part) => {
-                    let mut part = Bytes::from(part);
-                    while !part.is_empty() {
-                        let chunk = part.split_to(part.len().min(FRAME_BYTES_MAX));
-                        self.frame(FrameKind::Chunk, Follow::More, chunk).await?;
-                    }
-                }
-                Err(error) => {
+        loop {
+            // IMPORTANT: room before the part is read, or many streams to slow peers would each
+            // hold one that nobody has counted.
+            let mut room = self.window.reserve(PART_BYTES_MAX).await;
+            let mut part = match parts.recv().await {
+                None => break,
+                Some(Ok(part)) => Bytes::from(part),
+                Some(Err(error)) => {
+                    drop(room);
                     return self.send_last(&Response::Error(error)).await;
                 }
+            };
+            while !part.is_empty() {
+                let chunk = part.split_to(part.len().min(FRAME_BYTES_MAX));
+                // The last chunk gives the room back.
+                let room = if part.is_empty() {
+                    std::mem::take(&mut room)
+                } else {
+                    Room::default()
+                };
+                self.send_in(room, FrameKind::Chunk, Follow::More, chunk)
+                    .await?;
             }
         }
         self.frame(FrameKind::Chunk, Follow::Last, Bytes::new())
@@ -68,6 +81,16 @@ impl StreamOut {
 
     async fn frame(&self, kind: FrameKind, follow: Follow, body: Bytes) -> Result<(), WriterGone> {
         let room = self.window.reserve(body.len()).await;
+        self.send_in(room, kind, follow, body).await
+    }
+
+    async fn send_in(
+        &self,
+        room: Room,
+        kind: FrameKind,
+        follow: Follow,
+        body: Bytes,
+    ) -> Result<(), WriterGone> {
         let head = FrameHead {
             kind,
             follow,

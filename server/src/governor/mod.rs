@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -22,14 +22,14 @@ pub(crate) use budget::Budget;
 pub(crate) use resident::Resident;
 
 use crate::{
-    background,
+    allocator,
     shared::Shared,
     store::Tables,
     table::{MergeDone, Table},
 };
 
 /// The governor looks at least this often.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After a spill or merge that failed, it waits this long.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Of the limit, this part stays free for what nobody foresees.
@@ -38,6 +38,11 @@ const MARGIN_SHARE: u64 = 16;
 const OVERHEAD_BYTES: u64 = 8 << 20;
 /// How fast a measured overhead is forgotten: a 1024th of it at each look.
 const FORGET_SHARE: u64 = 1024;
+/// Beyond this part of the limit, and beyond what is usual, what is not entries may be memory that
+/// was freed and not given back.
+const OVERHEAD_SHARE_SUSPECT: u64 = 8;
+/// The allocator is told to give back at most this often: it holds its locks for milliseconds.
+const GIVE_BACK_EVERY: Duration = Duration::from_millis(100);
 /// Entries keep at least this part of the limit, whatever the overhead.
 const ENTRIES_SHARE_MIN: u64 = 8;
 /// In a server with a cold tier entries take at most this part of the limit, in eighths.
@@ -118,6 +123,7 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
         resident,
         limit_bytes,
         overhead_bytes: 0,
+        gave_back: Instant::now(),
     };
     while !shared.budget.is_stopping() {
         shared.budget.wait_for_work(LOOK_EVERY);
@@ -137,6 +143,7 @@ pub(crate) fn relieve_now(shared: &Shared, tables: &Tables) {
         resident: Resident::new(),
         limit_bytes: None,
         overhead_bytes: 0,
+        gave_back: Instant::now(),
     };
     assert!(relief::relieve(shared, tables, &mut steering));
 }
@@ -161,17 +168,30 @@ struct Steering<'a> {
     /// None: what entries may take is fixed.
     limit_bytes: Option<u64>,
     overhead_bytes: u64,
+    /// When the allocator was told last.
+    gave_back: Instant,
 }
 
 impl Steering<'_> {
+    /// What the process takes beyond what is tracked.
+    fn measure(&self) -> u64 {
+        let tracked_bytes = self.shared.budget.tracked_bytes() as u64;
+        let now = self.resident.anonymous_bytes();
+        self.seen.resident_bytes_max.fetch_max(now, Relaxed);
+        now.saturating_sub(tracked_bytes)
+    }
+
     fn look(&mut self) {
         let Some(limit_bytes) = self.limit_bytes else {
             return;
         };
-        let tracked_bytes = self.shared.budget.tracked_bytes() as u64;
-        let now = self.resident.anonymous_bytes();
-        self.seen.resident_bytes_max.fetch_max(now, Relaxed);
-        let overhead_now = now.saturating_sub(tracked_bytes);
+        let mut overhead_now = self.measure();
+        let suspect = OVERHEAD_BYTES.max(limit_bytes / OVERHEAD_SHARE_SUSPECT);
+        if overhead_now > suspect && self.gave_back.elapsed() >= GIVE_BACK_EVERY {
+            allocator::give_back_now();
+            self.gave_back = Instant::now();
+            overhead_now = self.measure();
+        }
         // What was seen once may come again, so it is forgotten slowly.
         let remembered = self.overhead_bytes - self.overhead_bytes / FORGET_SHARE;
         self.overhead_bytes = overhead_now.max(remembered);
@@ -182,7 +202,6 @@ impl Steering<'_> {
 
 /// Merges until the budget stops it.
 pub(crate) fn merge(shared: &Shared, tables: &Tables) {
-    background::step_back();
     while !shared.budget.is_stopping() {
         let mut by_depth: Vec<(usize, Arc<Table>)> = tables
             .all()

@@ -80,17 +80,42 @@ impl Large {
         self.tail.as_ref().map_or(&[], Chunk::bytes)
     }
 
-    /// Takes the tail out, with room for `bytes` more: it grows by halves, so that a list that
-    /// grows slowly wastes at most a third.
+    /// Takes the tail out, with room for `bytes` more. A first tail is made to measure, since most
+    /// values never grow; one that does grows by halves, so that a list that grows slowly wastes
+    /// at most a third.
     fn tail_with_room(&mut self, bytes: usize) -> Chunk {
-        let wanted = self.tail().len() + bytes;
         match self.tail.take() {
-            Some(tail) if tail.capacity() >= wanted => tail,
-            old => {
+            None => Chunk::with_capacity(bytes.min(PART_BYTES_MAX)),
+            Some(tail) if tail.capacity() >= tail.len() + bytes => tail,
+            Some(old) => {
+                let wanted = old.len() + bytes;
                 let mut tail = Chunk::with_capacity((wanted + wanted / 2).min(PART_BYTES_MAX));
-                tail.push(old.as_ref().map_or(&[], Chunk::bytes));
+                tail.push(old.bytes());
                 tail
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A value of 4,000 bytes used to take 6,000: memory held a third less than it could.
+    #[test]
+    fn a_value_takes_what_it_is_long_and_a_list_little_more() {
+        let value = Large::new(&[1; 4000]);
+        assert!(
+            value.footprint_bytes() <= 4100,
+            "{}",
+            value.footprint_bytes()
+        );
+        let mut list = Large::new(&[1; 4000]);
+        for _ in 0..1000 {
+            list.append(&[2; 10]);
+        }
+        assert!(list.footprint_bytes() <= list.len() / 2 * 3 + 100);
+        let bytes: Vec<u8> = list.parts().flatten().copied().collect();
+        assert_eq!((bytes.len(), bytes[3999], bytes[4000]), (14_000, 1, 2));
     }
 }

@@ -10,21 +10,18 @@
 mod options;
 mod workplace;
 mod counter;
-mod server;
-mod sampler;
 mod ask;
 mod verdict;
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
 use crate::failure::Failure;
+use crate::sampler::Sampler;
+use crate::server::Server;
+use crate::sizes::mebibytes;
 use ask::{Asker, Hits};
 use counter::Counts;
 use options::Options;
-use sampler::Sampler;
-use server::Server;
 use verdict::{PhaseResult, Verdict};
 use workplace::Workplace;
 
@@ -129,9 +126,11 @@ fn run_phase(
         phase.limit
     );
     let began = Instant::now();
-    let mut server = Server::start(phase, workplace)?;
+    let mut server = start_server(phase, workplace)?;
+    server.wait_until_ready(QUICK)?;
     let start_seconds = began.elapsed().as_secs_f64();
-    let sampler = Sampler::start(name, server.id(), phase.limit_bytes, workplace)?;
+    let output = workplace.work.join(name);
+    let mut sampler = Sampler::start(server.id(), phase.limit_bytes, &output)?;
     let asker = Asker::new(workplace, name, server.address(), options.deadline);
 
     let mut result = PhaseResult {
@@ -172,9 +171,24 @@ fn run_phase(
         status.to_string(),
     );
     result.memory = sampler.finish()?;
+    let chart = workplace.results.join(format!("memory-{name}.svg"));
+    std::fs::copy(sampler.chart(), &chart).map_err(|e| Failure::new(chart.display(), e))?;
     judge(phase, &result, verdict);
     verdict.add(result);
     Ok(hits)
+}
+
+/// Starts the phase's server.
+fn start_server(phase: &Phase<'_>, workplace: &Workplace) -> Result<Server, Failure> {
+    let mut command = workplace.binary("rhash-server");
+    command.args(["--mem-limit", phase.limit]);
+    if phase.memory_only {
+        command.arg("--memory-only");
+    } else {
+        command.arg("--data").arg(workplace.data());
+    }
+    let log = workplace.log_path(&format!("{}-server.err", phase.name));
+    Server::start(&mut command, &log)
 }
 
 /// The checks on a phase's figures.
@@ -185,11 +199,7 @@ fn judge(phase: &Phase<'_>, result: &PhaseResult, verdict: &mut Verdict) {
     verdict.check(
         &format!("{name}: RssAnon + RssShmem stay under the limit"),
         own_max < limit && result.memory["samples"].as_u64() > Some(0),
-        format!(
-            "at most {} of {}",
-            verdict::bytes(own_max),
-            verdict::bytes(limit)
-        ),
+        format!("at most {} of {}", mebibytes(own_max), mebibytes(limit)),
     );
     let told_limit = result.stats_before["mem_limit_bytes"].as_u64();
     verdict.check(
@@ -210,7 +220,7 @@ fn judge(phase: &Phase<'_>, result: &PhaseResult, verdict: &mut Verdict) {
             cold_bytes > Some(limit),
             format!(
                 "{} cold",
-                cold_bytes.map_or("none told".to_owned(), verdict::bytes)
+                cold_bytes.map_or("none told".to_owned(), mebibytes)
             ),
         );
     }
@@ -224,19 +234,6 @@ fn describe(differing: &[String], all: usize) -> String {
         text.push_str(difference);
     }
     text
-}
-
-/// What a JSON object says of the run as a whole: the machine and what was run on it.
-fn describe_machine() -> Value {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let memory = read("/proc/meminfo")
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned();
-    let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    json!({ "cores": cores, "memory": memory, "kernel": kernel })
 }
 
 /// How long a program that should be quick may take.

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use super::counter::Counts;
 use super::options::Options;
 use super::workplace::Workplace;
+use crate::checklist::Checklist;
 use crate::failure::Failure;
+use crate::place::{self, without_home};
+use crate::sizes::mebibytes;
 
 /// The figures of one phase.
 #[derive(Debug, Default)]
@@ -24,32 +27,17 @@ pub(super) struct PhaseResult {
     pub(super) memory: Value,
 }
 
-#[derive(Debug)]
-struct Check {
-    name: String,
-    passed: bool,
-    detail: String,
-}
-
 /// All checks and figures so far.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
-    checks: Vec<Check>,
+    checks: Checklist,
     phases: Vec<PhaseResult>,
 }
 
 impl Verdict {
     /// Records a check and says it.
     pub(super) fn check(&mut self, name: &str, passed: bool, detail: String) {
-        say!(
-            "xtask: {} {name}: {detail}",
-            if passed { "ok    " } else { "FAILED" }
-        );
-        self.checks.push(Check {
-            name: name.to_owned(),
-            passed,
-            detail,
-        });
+        self.checks.check(name, passed, detail);
     }
 
     /// Records a phase's figures.
@@ -70,13 +58,11 @@ impl Verdict {
             "command": command(options),
             "corpus": workplace.corpus.iter().map(|p| without_home(&p.to_string_lossy()))
                 .collect::<Vec<_>>(),
-            "machine": super::describe_machine(),
+            "machine": place::describe_machine(),
             "counter": counts.report,
             "counter_seconds": counts.seconds,
             "phases": self.phases.iter().map(phase_json).collect::<Vec<_>>(),
-            "checks": self.checks.iter().map(|check| json!({
-                "name": check.name, "passed": check.passed, "detail": check.detail,
-            })).collect::<Vec<_>>(),
+            "checks": self.checks.json(),
         });
         // Nothing that names this machine's user goes into a file that is kept.
         let text = without_home(&format!("{summary:#}\n"));
@@ -104,7 +90,7 @@ impl Verdict {
         )];
         for phase in &self.phases {
             let seconds = |value: f64| format!("{value:.2} s");
-            let told = |value: Option<u64>| value.map_or("-".to_owned(), bytes);
+            let told = |value: Option<u64>| value.map_or("-".to_owned(), mebibytes);
             lines.push(format!(
                 "{:<12} {:>9} {:>9} {:>9} {:>11} {:>11} {:>11} {:>8} {:>8} {:>8}",
                 phase.name,
@@ -124,21 +110,7 @@ impl Verdict {
 
     /// Whether every check passed.
     pub(super) fn outcome(&self) -> Result<(), Failure> {
-        let failed: Vec<&str> = self
-            .checks
-            .iter()
-            .filter(|check| !check.passed)
-            .map(|c| c.name.as_str())
-            .collect();
-        if failed.is_empty() {
-            say!("xtask: main job: all {} checks passed", self.checks.len());
-            return Ok(());
-        }
-        let (count, all) = (failed.len(), self.checks.len());
-        Err(Failure::Failed(format!(
-            "{count} of {all} checks failed: {}",
-            failed.join("; ")
-        )))
+        self.checks.outcome("main job")
     }
 }
 
@@ -178,32 +150,9 @@ fn phase_json(phase: &PhaseResult) -> Value {
     })
 }
 
-/// Replaces the home directory by `~`.
-fn without_home(text: &str) -> String {
-    match std::env::var("HOME") {
-        Ok(home) if home.len() > 1 => text.replace(&home, "~"),
-        _ => text.to_owned(),
-    }
-}
-
-/// A number of bytes, for reading.
-pub(super) fn bytes(count: u64) -> String {
-    format!("{:.1} MiB", count as f64 / f64::from(1 << 20))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_failed_check_fails_the_whole_and_is_named() {
-        let mut verdict = Verdict::default();
-        verdict.check("first", true, String::new());
-        assert!(verdict.outcome().is_ok());
-        verdict.check("second", false, "1 of 2".to_owned());
-        let failure = verdict.outcome().unwrap_err();
-        assert_eq!(failure.to_string(), "1 of 2 checks failed: second");
-    }
 
     #[test]
     fn the_table_has_a_line_for_each_phase() {

@@ -1,13 +1,12 @@
 //! Where the proof happens: the binaries, the text, and directories for data, logs and results.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-
-use serde_json::Value;
 
 use super::options::Options;
 use crate::failure::Failure;
+use crate::place::{self, absolute};
 use crate::step;
 
 /// Paths that all parts of the proof share.
@@ -22,17 +21,9 @@ pub(super) struct Workplace {
 impl Workplace {
     /// Builds the binaries and makes the directories, empty.
     pub(super) fn prepare(options: &Options) -> Result<Self, Failure> {
-        let target = target_directory()?;
         let corpus = corpus(&options.paths)?;
-        let binaries = match &options.bin_dir {
-            Some(directory) => absolute(directory)?,
-            None => {
-                let mut build = step::cargo();
-                build.args(["build", "--release", "--package", "rhash", "--bins"]);
-                step::run("release build", &mut build, options.deadline)?;
-                target.join("release")
-            }
-        };
+        let binaries = place::binaries(options.bin_dir.as_deref(), options.deadline)?;
+        let target = place::target_directory()?;
         let work = options
             .work
             .clone()
@@ -48,21 +39,9 @@ impl Workplace {
             corpus,
         };
         for directory in [workplace.data(), workplace.work.join("logs")] {
-            match std::fs::remove_dir_all(&directory) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Failure::new(directory.display(), error));
-                }
-                _ => {}
-            }
+            place::empty_directory(&directory)?;
         }
-        for directory in [
-            &workplace.data(),
-            &workplace.work.join("logs"),
-            &workplace.results,
-        ] {
-            std::fs::create_dir_all(directory)
-                .map_err(|error| Failure::new(directory.display(), error))?;
-        }
+        place::directory(&workplace.results)?;
         Ok(workplace)
     }
 
@@ -97,20 +76,6 @@ impl Workplace {
     }
 }
 
-/// Where cargo builds.
-fn target_directory() -> Result<PathBuf, Failure> {
-    let output = step::cargo()
-        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
-        .output()
-        .map_err(|error| Failure::new("cannot run cargo metadata", error))?;
-    let metadata: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failure::new("cargo metadata", error))?;
-    let target = metadata["target_directory"].as_str();
-    target
-        .map(PathBuf::from)
-        .ok_or_else(|| Failure::Failed("cargo metadata names no target directory".to_owned()))
-}
-
 /// The text to index: the paths asked for, or what a machine with Rust has.
 fn corpus(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     if !paths.is_empty() {
@@ -140,9 +105,4 @@ fn corpus(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::Failed("no text to index; name a PATH".to_owned()));
     }
     found.iter().map(|path| absolute(path)).collect()
-}
-
-/// The path without links, so that both programs see the same.
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::fs::canonicalize(path).map_err(|error| Failure::new(path.display(), error))
 }

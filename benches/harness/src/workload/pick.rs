@@ -8,7 +8,7 @@ const SPREAD: u128 = 0x1fff_ffff_ffff_ffff;
 
 /// Draws from 1 to a count so that the n-th is drawn in proportion to n to the power of minus the
 /// exponent: rejection-inversion (Hörmann and Derflinger), which needs no table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Zipf {
     count: f64,
     exponent: f64,
@@ -71,7 +71,7 @@ impl Zipf {
 }
 
 /// Which entries are asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub enum Pick {
     /// All alike.
     Uniform {

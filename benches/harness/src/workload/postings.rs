@@ -1,6 +1,6 @@
 //! The postings of an inverted index, document by document, and what must be in it at the end.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, panic::resume_unwind, thread};
 
 use super::{Zipf, mix, words::push_word};
 
@@ -12,10 +12,13 @@ const TERM_BITS: u32 = 22;
 const TERM_MASK: u32 = (1 << TERM_BITS) - 1;
 const OCCURRENCES_MAX: u32 = (1 << (32 - TERM_BITS)) - 1;
 
+/// Documents that one thread draws at a time.
+const BLOCK_DOCUMENTS: usize = 1000;
+
 /// How many postings, of which terms.
 #[derive(Debug, Clone, Copy)]
 pub struct PostingsShape {
-    /// At least so many postings, to the end of a document.
+    /// At least so many postings, to the end of a thousand documents.
     pub postings: usize,
     /// Words that exist, 4 million at most; rare ones may not occur.
     pub vocabulary: u32,
@@ -26,14 +29,14 @@ pub struct PostingsShape {
 }
 
 impl PostingsShape {
-    /// Words as in the HTML and source text of a Rust toolchain: some 240 terms a document, and
-    /// some 700,000 different ones among 30 M postings.
+    /// Like the HTML and source text of a Rust toolchain: some 240 terms a document, and some
+    /// 700,000 different ones among 30 M postings.
     pub fn text_like(postings: usize) -> Self {
         Self {
             postings,
-            vocabulary: 2_500_000,
-            words_per_document: 420,
-            exponent: 1.02,
+            vocabulary: 1_000_000,
+            words_per_document: 870,
+            exponent: 1.3,
         }
     }
 }
@@ -62,19 +65,27 @@ impl Postings {
             drawn.word_ends.push(drawn.words.len() as u32);
         }
         let zipf = Zipf::new(vocabulary.into(), shape.exponent);
-        let mut random = fastrand::Rng::with_seed(seed);
-        let mut document = Vec::new();
+        let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
+        let mut block = 0;
         while drawn.packed.len() < shape.postings {
-            let mean = shape.words_per_document;
-            let words = random.u32(mean / 2..=mean + mean / 2);
-            document.clear();
-            document.extend((0..words).map(|_| zipf.draw(&mut random) as u32 - 1));
-            document.sort_unstable();
-            for same in document.chunk_by(|one, other| one == other) {
-                let count = (same.len() as u32).min(OCCURRENCES_MAX);
-                drawn.packed.push(same[0] | (count << TERM_BITS));
+            // Blocks have seeds of their own, so that threads change nothing about what is drawn.
+            let blocks: Vec<Block> = thread::scope(|scope| {
+                let draw = |block| scope.spawn(move || Block::draw(seed, block, shape, zipf));
+                let drawing: Vec<_> = (block..block + threads).map(draw).collect();
+                let drawn = drawing.into_iter().map(|block| block.join());
+                drawn
+                    .map(|block| block.unwrap_or_else(|panic| resume_unwind(panic)))
+                    .collect()
+            });
+            for block in blocks {
+                if drawn.packed.len() < shape.postings {
+                    let begin = drawn.packed.len() as u32;
+                    drawn.packed.extend(block.packed);
+                    let ends = block.document_ends.iter().map(|end| begin + end);
+                    drawn.document_ends.extend(ends);
+                }
             }
-            drawn.document_ends.push(drawn.packed.len() as u32);
+            block += threads;
         }
         drawn
     }
@@ -156,6 +167,34 @@ impl Postings {
             .collect();
         fastrand::Rng::with_seed(7).shuffle(&mut present);
         Truth { terms, present }
+    }
+}
+
+/// Some documents.
+#[derive(Debug, Default)]
+struct Block {
+    packed: Vec<u32>,
+    document_ends: Vec<u32>,
+}
+
+impl Block {
+    fn draw(seed: u64, block: u64, shape: &PostingsShape, zipf: Zipf) -> Self {
+        let mut drawn = Self::default();
+        let mut random = fastrand::Rng::with_seed(mix(seed ^ mix(block)));
+        let mut document = Vec::new();
+        for _ in 0..BLOCK_DOCUMENTS {
+            let mean = shape.words_per_document;
+            let words = random.u32(mean / 2..=mean + mean / 2);
+            document.clear();
+            document.extend((0..words).map(|_| zipf.draw(&mut random) as u32 - 1));
+            document.sort_unstable();
+            for same in document.chunk_by(|one, other| one == other) {
+                let count = (same.len() as u32).min(OCCURRENCES_MAX);
+                drawn.packed.push(same[0] | (count << TERM_BITS));
+            }
+            drawn.document_ends.push(drawn.packed.len() as u32);
+        }
+        drawn
     }
 }
 
@@ -260,7 +299,7 @@ mod tests {
 
     fn shape() -> PostingsShape {
         PostingsShape {
-            postings: 20_000,
+            postings: 60_000,
             vocabulary: 5_000,
             words_per_document: 100,
             exponent: 1.0,
@@ -287,7 +326,7 @@ mod tests {
                 Ok::<_, ()>(batch)
             })
             .unwrap();
-        assert!(batches >= 6);
+        assert!(batches >= 19);
         assert_eq!(index.len(), truth.terms().len());
         let mut bytes = 0;
         for &term in truth.terms() {

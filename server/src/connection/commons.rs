@@ -1,0 +1,170 @@
+//! Memory that all connections share, since what each may need, times their number, is more than
+//! there is.
+//!
+//! Room is taken in units. When there is none left, one connection at a time may overdraw: it is
+//! sure to finish what it began, gives all back, and lets the others go on. So the whole is
+//! bounded, and no two halves wait for each other.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+
+use crate::store::BufferAccount;
+
+/// Room is counted in units, since permits are counted in 32 bits.
+const UNIT_BYTES: usize = 4 * 1024;
+
+/// The most units: 1 GiB.
+const UNITS_MAX: usize = 1 << 18;
+
+/// A bounded amount of memory.
+#[derive(Debug)]
+pub(crate) struct Commons {
+    units: Arc<Semaphore>,
+    units_max: usize,
+    overdraft: Arc<Mutex<()>>,
+    waiting: AtomicUsize,
+    account: BufferAccount,
+}
+
+/// Room that was taken, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) enum Share {
+    /// So many units of all.
+    Units { _permit: OwnedSemaphorePermit },
+    /// As much as is needed, by one connection at a time.
+    Overdraft { _guard: OwnedMutexGuard<()> },
+}
+
+/// One that waits, for as long as this lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Commons {
+    /// Room of this many bytes; what is charged for it goes to `account`.
+    pub(crate) fn new(bytes: u64, account: BufferAccount) -> Self {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let units_max = (bytes / UNIT_BYTES).clamp(1, UNITS_MAX);
+        Self {
+            units: Arc::new(Semaphore::new(units_max)),
+            units_max,
+            overdraft: Arc::default(),
+            waiting: AtomicUsize::new(0),
+            account,
+        }
+    }
+
+    /// Waits until there is room for `bytes`, or until it may overdraw. Cancel safe.
+    pub(crate) async fn take(&self, bytes: usize) -> Share {
+        let units = bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max) as u32;
+        if let Ok(permit) = Arc::clone(&self.units).try_acquire_many_owned(units) {
+            return Share::Units { _permit: permit };
+        }
+        let _waiting = Waiting::among(&self.waiting);
+        let permit = Arc::clone(&self.units).acquire_many_owned(units);
+        tokio::select! {
+            biased;
+            // The semaphore is never closed.
+            Ok(permit) = permit => Share::Units { _permit: permit },
+            guard = Arc::clone(&self.overdraft).lock_owned() => Share::Overdraft { _guard: guard },
+        }
+    }
+
+    /// Whether some wait for room, so that nobody should keep what is not needed.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
+    /// Whether at least half of it is free.
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.units.available_permits() >= self.units_max / 2
+    }
+}
+
+/// What was charged to the account of the RAM that entries take, so that they make way.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    commons: Arc<Commons>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Nothing yet.
+    pub(crate) fn none(commons: Arc<Commons>) -> Self {
+        Self { commons, bytes: 0 }
+    }
+
+    /// The memory that it is charged for.
+    pub(crate) fn commons(&self) -> &Arc<Commons> {
+        &self.commons
+    }
+
+    /// Charges so much from now on, in the place of what was.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.commons.account.settle(self.bytes, bytes);
+            self.bytes = bytes;
+        }
+    }
+
+    /// Waits until entries have made way, where they can; bounded.
+    pub(crate) async fn make_room(&self) {
+        self.commons.account.make_room().await;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commons(bytes: u64) -> Commons {
+        Commons::new(bytes, BufferAccount::of_nothing())
+    }
+
+    #[tokio::test]
+    async fn where_room_ends_one_overdraws_and_the_others_wait_for_it() {
+        let commons = commons(4 * UNIT_BYTES as u64);
+        let first = commons.take(3 * UNIT_BYTES).await;
+        assert!(!commons.is_roomy());
+        let second = commons.take(2 * UNIT_BYTES).await;
+        assert!(matches!(second, Share::Overdraft { .. }));
+        assert!(!commons.is_wanted());
+        let mut third = Box::pin(commons.take(2 * UNIT_BYTES));
+        let pending = tokio::select! { biased; _ = &mut third => false, () = async {} => true };
+        assert!(pending && commons.is_wanted());
+        drop(first);
+        assert!(matches!(third.await, Share::Units { .. }));
+        assert!(!commons.is_wanted());
+        drop(second);
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_all_takes_all() {
+        let commons = commons(2 * UNIT_BYTES as u64);
+        let all = commons.take(100 * UNIT_BYTES).await;
+        assert!(matches!(all, Share::Units { .. }));
+        drop(all);
+        assert!(commons.is_roomy());
+    }
+}

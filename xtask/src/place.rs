@@ -1,0 +1,76 @@
+//! Where long checks happen: the binaries, directories, and the machine.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::step;
+
+/// The release binaries of rhash: those in `given`, or else built now.
+pub(crate) fn binaries(given: Option<&Path>, deadline: Duration) -> Result<PathBuf, Failure> {
+    if let Some(directory) = given {
+        return absolute(directory);
+    }
+    let mut build = step::cargo();
+    build.args(["build", "--release", "--package", "rhash", "--bins"]);
+    step::run("release build", &mut build, deadline)?;
+    Ok(target_directory()?.join("release"))
+}
+
+/// Where cargo builds.
+pub(crate) fn target_directory() -> Result<PathBuf, Failure> {
+    let output = step::cargo()
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .output()
+        .map_err(|error| Failure::new("cannot run cargo metadata", error))?;
+    let metadata: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| Failure::new("cargo metadata", error))?;
+    let target = metadata["target_directory"].as_str();
+    target
+        .map(PathBuf::from)
+        .ok_or_else(|| Failure::Failed("cargo metadata names no target directory".to_owned()))
+}
+
+/// Makes a directory where there is none.
+pub(crate) fn directory(path: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(path).map_err(|error| Failure::new(path.display(), error))
+}
+
+/// Makes a directory, and empties one that is there.
+pub(crate) fn empty_directory(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Failure::new(path.display(), error));
+        }
+        _ => {}
+    }
+    directory(path)
+}
+
+/// The path without links, so that all programs see the same.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::fs::canonicalize(path).map_err(|error| Failure::new(path.display(), error))
+}
+
+/// What is said of the machine beside figures.
+pub(crate) fn describe_machine() -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let memory = read("/proc/meminfo")
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    json!({ "cores": cores, "memory": memory, "kernel": kernel })
+}
+
+/// Replaces the home directory by `~`: nothing that names this machine's user is kept.
+pub(crate) fn without_home(text: &str) -> String {
+    match std::env::var("HOME") {
+        Ok(home) if home.len() > 1 => text.replace(&home, "~"),
+        _ => text.to_owned(),
+    }
+}

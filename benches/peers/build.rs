@@ -4,7 +4,7 @@
 use std::{sync::mpsc::sync_channel, thread, time::Instant};
 
 use rhash_harness::{
-    Meter, Place, Report, Result, Unit, Usage, say, take_turns,
+    Meter, Place, Report, Result, Unit, Usage, say,
     workload::{Batch, Postings, PostingsShape, Truth},
 };
 
@@ -43,7 +43,7 @@ impl Build {
         say(format_args!("{}: {size}", self.workload));
         report.fact(self.workload, &size);
         let sides = peers.present(&self.sides, self.workload, report);
-        take_turns(peers.options.runs(), &sides, |round, &side| {
+        peers.take_turns(self.workload, &sides, report, |round, side, report| {
             let ran = Ran {
                 workload: self.workload,
                 side,

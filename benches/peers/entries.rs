@@ -7,7 +7,7 @@ use std::{
 };
 
 use rhash_harness::{
-    Latencies, Meter, Place, Report, Result, Unit, Usage, say, take_turns,
+    Latencies, Meter, Place, Report, Result, Unit, Usage, say,
     workload::{Entries, KEY_BYTES, Pick, VALUE_BYTES},
 };
 
@@ -50,7 +50,10 @@ pub(crate) fn run(peers: &Peers, place: &Place, report: &mut Report) -> Result<(
     };
     let size = format!("{:.1} M entries of 16 + 100 bytes", count as f64 / 1e6);
     report.fact("entries", &size);
-    take_turns(peers.options.runs(), &sides, |round, &side| {
+    if peers.in_pieces.is_some() {
+        [BATCHES, SINGLES, SCAN].map(|workload| report.go_on(workload));
+    }
+    peers.take_turns(LOAD, &sides, report, |round, side, report| {
         work.run(side, round, place, report)
     })?;
     let load = [

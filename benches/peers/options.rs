@@ -1,9 +1,9 @@
 //! The command line of this bench.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use clap::Parser;
-use rhash_harness::{Options, Report, find_program};
+use rhash_harness::{Options, Report, Result, find_program, take_turns};
 
 use crate::stores::Side;
 
@@ -27,6 +27,14 @@ pub(crate) struct Peers {
     #[arg(long, value_name = "COUNT")]
     entries: Option<u64>,
 
+    /// Work for about so many seconds and stop after a side; the same command then goes on where
+    /// this one ended.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) in_pieces: Option<u64>,
+
+    #[arg(skip = Instant::now())]
+    begin: Instant,
+
     /// Documents for `rhash index` and tantivy. Default: the toolchain's documentation and the
     /// crate sources.
     #[arg(long, value_name = "DIR")]
@@ -42,6 +50,28 @@ impl Peers {
     pub(crate) fn entries(&self) -> u64 {
         let default = self.options.pick(10_000_000, 500_000);
         self.entries.unwrap_or(default)
+    }
+
+    /// Lets every side run in turn, as often as is asked for, what earlier pieces did left out.
+    pub(crate) fn take_turns(
+        &self,
+        workload: &str,
+        sides: &[Side],
+        report: &mut Report,
+        mut run: impl FnMut(u32, Side, &mut Report) -> Result<()>,
+    ) -> Result<()> {
+        if self.in_pieces.is_some() {
+            report.go_on(workload);
+        }
+        take_turns(self.options.runs(), sides, |round, &side| {
+            let is_over = self
+                .in_pieces
+                .is_some_and(|seconds| self.begin.elapsed().as_secs() >= seconds);
+            if is_over || report.figures().runs(workload, &side.name()) > round {
+                return Ok(());
+            }
+            run(round, side, report)
+        })
     }
 
     /// Those of the sides that are asked for and can take part; says who cannot.

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a figure counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Seconds.
@@ -143,6 +143,12 @@ impl Figures {
         self.of(workload)
             .find(|figure| figure.side == side && figure.metric == metric)
             .map(|figure| figure.summary.median)
+    }
+
+    /// How many runs of a workload a side has behind it.
+    pub fn runs(&self, workload: &str, side: &str) -> u32 {
+        let figures = self.of(workload).filter(|figure| figure.side == side);
+        figures.map(|figure| figure.values.len()).max().unwrap_or(0) as u32
     }
 
     /// The workloads, in their order.

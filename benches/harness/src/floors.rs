@@ -16,10 +16,10 @@ use serde::Serialize;
 use crate::{Latencies, Result};
 
 /// The file that is read and written.
-const FILE_BYTES: u64 = 1 << 30;
+const FILE_BYTES: u64 = 512 << 20;
 const FILE_BYTES_QUICK: u64 = 64 << 20;
 /// How long each floor is measured.
-const SPAN: Duration = Duration::from_secs(2);
+const SPAN: Duration = Duration::from_secs(1);
 const SPAN_QUICK: Duration = Duration::from_millis(200);
 /// What a random read takes, and what it is aligned to.
 const BLOCK_BYTES: usize = 4096;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{Bars, Figures, Floors, Lines, Machine, Options, Place, Result, Unit, say, table};
@@ -28,10 +28,7 @@ impl Report {
     /// # Errors
     /// The floors cannot be measured.
     pub fn begin(bench: &str, options: &Options, place: &Place) -> Result<Self> {
-        let words: Vec<_> = std::env::args()
-            .skip(1)
-            .filter(|word| word != "--bench")
-            .collect();
+        let words = told(std::env::args().skip(1));
         let separator = if words.is_empty() { "" } else { " -- " };
         let report = Self {
             bench: bench.to_owned(),
@@ -80,6 +77,39 @@ impl Report {
     /// Adds what one run gave.
     pub fn add(&mut self, workload: &str, side: &str, metric: &str, unit: Unit, value: f64) {
         self.figures.add(workload, side, metric, unit, value);
+    }
+
+    /// Takes over what an earlier call left of a workload, if its seed and source were these, and so
+    /// were the facts so far.
+    pub fn go_on(&mut self, workload: &str) {
+        let text = fs::read(self.path(workload, "json")).unwrap_or_default();
+        let Ok(earlier) = serde_json::from_slice::<Value>(&text) else {
+            return;
+        };
+        let same_facts = self
+            .facts
+            .iter()
+            .all(|(name, value)| earlier["facts"][name] == *value);
+        if !same_facts
+            || earlier["seed"] != self.seed
+            || earlier["machine"]["source"] != self.machine.source
+        {
+            return;
+        }
+        let all = |name: &str| earlier[name].as_array().cloned().unwrap_or_default();
+        for note in all("notes") {
+            self.note(workload, note.as_str().unwrap_or_default());
+        }
+        for figure in all("figures") {
+            let text = |name: &str| figure[name].as_str().unwrap_or_default();
+            let Ok(unit) = Unit::deserialize(&figure["unit"]) else {
+                continue;
+            };
+            let values = figure["values"].as_array().cloned().unwrap_or_default();
+            for value in values.iter().filter_map(Value::as_f64) {
+                self.add(workload, text("side"), text("metric"), unit, value);
+            }
+        }
     }
 
     /// Prints the table of a workload, and writes `WORKLOAD.json` and `WORKLOAD.svg` with bars for
@@ -154,4 +184,38 @@ impl Report {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// Options that say where things lie on this machine, which changes nothing about figures.
+const PLACES: [&str; 3] = ["--work", "--results", "--bin-dir"];
+
+/// The words of a command line that others need to run the same.
+fn told(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut told = Vec::new();
+    let mut is_place = false;
+    for word in words {
+        let (name, value) = word
+            .split_once('=')
+            .map_or((&*word, None), |(name, value)| (name, Some(value)));
+        if is_place {
+            is_place = false;
+        } else if PLACES.contains(&name) {
+            is_place = value.is_none();
+        } else if word != "--bench" {
+            told.push(word);
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_told_without_the_places_of_this_machine() {
+        let line = "--bench --runs 3 --work /a --only build --bin-dir=/b --results /c --quick";
+        let words = told(line.split(' ').map(str::to_owned));
+        assert_eq!(words.join(" "), "--runs 3 --only build --quick");
+    }
 }

@@ -3,10 +3,12 @@
 //! What JSON has no form for is an object with one name that begins with a dollar sign:
 //! `{"$hex": "00ff"}` for bytes, `{"$int": "0x1…"}` for whole numbers beyond 64 bits,
 //! `{"$float": "NaN"}` for floats that are no numbers, `{"$map": [[key, value], …]}` for maps whose
-//! keys are not plain text, and `{"$extension": [tag, "hex"]}` for types of other languages. The
-//! first and the fourth are read as well as written.
+//! keys are not plain text, `{"$tuple": […]}`, `{"$set": […]}`, `{"$frozenset": […]}`,
+//! `{"$complex": [real, imaginary]}`, `{"$decimal": "1.50"}`, and what `clock` and `array` below say
+//! for dates, times and arrays; `{"$extension": [tag, "hex"]}` for what only Python can read. Bytes,
+//! maps, tuples, sets, complex numbers and decimals are read as well as written.
 
-use rhash_client::Value;
+use rhash_client::{Value, codec::Clock};
 use serde_json::{Map, json};
 
 /// Reads an argument: JSON if it parses as that, else a string.
@@ -49,9 +51,90 @@ pub(crate) fn json_of_value(value: &Value) -> serde_json::Value {
         Value::Bytes(bytes) => json!({ "$hex": hex(bytes) }),
         Value::List(values) => values.iter().map(json_of_value).collect(),
         Value::Map(pairs) => json_of_map(pairs),
+        Value::Tuple(values) => json!({ "$tuple": list(values) }),
+        Value::Set(values) => json!({ "$set": list(values) }),
+        Value::FrozenSet(values) => json!({ "$frozenset": list(values) }),
+        Value::Complex(real, imaginary) => json!({ "$complex": [real, imaginary] }),
+        Value::Date(days) => json!({ "$date": date(i64::from(*days)) }),
+        Value::Time(clock) => json!({ "$time": time_of(clock) }),
+        Value::DateTime(clock) => json!({ "$datetime": date_time_of(clock) }),
+        Value::TimeSpan {
+            days,
+            seconds,
+            micros,
+        } => json!({ "$timespan": [days, seconds, micros] }),
+        Value::Decimal(text) => json!({ "$decimal": text }),
+        Value::Array(array) => json!({
+            "$array": { "type": array.element, "shape": array.shape, "hex": hex(&array.data) }
+        }),
+        Value::Uuid(bytes) => json!({ "$uuid": hex(bytes) }),
         Value::Extension { tag, payload } => json!({ "$extension": [tag, hex(payload)] }),
         other => json!({ "$unknown": format!("{other:?}") }),
     }
+}
+
+fn list(values: &[Value]) -> Vec<serde_json::Value> {
+    values.iter().map(json_of_value).collect()
+}
+
+const MICROS_A_SECOND: i64 = 1_000_000;
+const MICROS_A_DAY: i64 = 86_400 * MICROS_A_SECOND;
+
+/// A date as ISO 8601 writes it.
+fn date(days: i64) -> String {
+    // Years begin in March here, so that the day that some have more is the last; 400 years make
+    // 146,097 days.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    format!("{:04}-{month:02}-{day:02}", era * 400 + year + next)
+}
+
+/// A time as ISO 8601 writes it, with the name of its zone in brackets.
+fn time_of(clock: &Clock) -> String {
+    let (seconds, micros) = (
+        clock.micros / MICROS_A_SECOND,
+        clock.micros % MICROS_A_SECOND,
+    );
+    let mut text = format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    );
+    if micros != 0 {
+        text.push_str(&format!(".{micros:06}"));
+    }
+    if let Some(zone) = &clock.zone {
+        let minutes = zone.ahead_micros / (60 * MICROS_A_SECOND);
+        let sign = if minutes < 0 { '-' } else { '+' };
+        let (hours, minutes) = (minutes.abs() / 60, minutes.abs() % 60);
+        text.push_str(&format!("{sign}{hours:02}:{minutes:02}"));
+        if !zone.name.is_empty() {
+            text.push_str(&format!("[{}]", zone.name));
+        }
+    }
+    text
+}
+
+fn date_time_of(clock: &Clock) -> String {
+    let time = Clock {
+        micros: clock.micros.rem_euclid(MICROS_A_DAY),
+        ..clock.clone()
+    };
+    format!(
+        "{}T{}",
+        date(clock.micros.div_euclid(MICROS_A_DAY)),
+        time_of(&time)
+    )
 }
 
 fn json_of_big(negative: bool, magnitude: &[u8]) -> serde_json::Value {
@@ -120,6 +203,21 @@ fn special(object: &Map<String, serde_json::Value>) -> Option<Value> {
     }
     if let Some(digits) = object.get("$hex").and_then(|digits| digits.as_str()) {
         return unhex(digits).map(Value::Bytes);
+    }
+    let (name, content) = object.iter().next()?;
+    let values = || Some(content.as_array()?.iter().cloned().map(from_json).collect());
+    match name.as_str() {
+        "$tuple" => return values().map(Value::Tuple),
+        "$set" => return values().map(Value::Set),
+        "$frozenset" => return values().map(Value::FrozenSet),
+        "$decimal" => return content.as_str().map(|text| Value::Decimal(text.to_owned())),
+        "$complex" => match &content.as_array()?[..] {
+            [real, imaginary] => {
+                return Some(Value::Complex(real.as_f64()?, imaginary.as_f64()?));
+            }
+            _ => return None,
+        },
+        _ => {}
     }
     let pairs = object.get("$map")?.as_array()?;
     let pair = |pair: &serde_json::Value| match &pair.as_array()?[..] {
@@ -205,8 +303,39 @@ mod tests {
             Value::Map(vec![(Value::Int(1), Value::Bytes(vec![7]))]),
             Value::List(vec![Value::Null, Value::Int(i64::MIN), Value::Float(0.1)]),
             Value::from(u64::MAX),
+            Value::Tuple(vec![
+                Value::Set(vec![]),
+                Value::FrozenSet(vec![Value::Int(1)]),
+            ]),
+            Value::Complex(1.5, -2.0),
+            Value::Decimal("1.50".to_owned()),
         ] {
             assert_eq!(from_json(json_of_value(&value)), value);
         }
+    }
+
+    #[test]
+    fn dates_and_times_are_written_as_people_write_them() {
+        for (days, text) in [
+            (0, "1970-01-01"),
+            (-1, "1969-12-31"),
+            (11_016, "2000-02-29"),
+            (11_017, "2000-03-01"),
+            (-719_162, "0001-01-01"),
+            (2_932_896, "9999-12-31"),
+        ] {
+            assert_eq!(date(days), text);
+        }
+        let zone = rhash_client::codec::Zone {
+            ahead_micros: -5_400 * MICROS_A_SECOND,
+            name: "X".to_owned(),
+            is_iana: false,
+        };
+        let clock = Clock {
+            micros: -1,
+            fold: false,
+            zone: Some(zone),
+        };
+        assert_eq!(date_time_of(&clock), "1969-12-31T23:59:59.999999-01:30[X]");
     }
 }

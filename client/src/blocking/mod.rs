@@ -21,6 +21,7 @@ mod runtime;
 mod hash;
 mod iter;
 mod bulk;
+pub mod encoded;
 
 use self::runtime::Driver;
 pub use self::{

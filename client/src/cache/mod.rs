@@ -330,6 +330,13 @@ impl Cache {
         }
     }
 
+    /// The table's epoch while clean entries of it are kept.
+    pub(crate) fn epoch(&self, slot: Slot) -> Option<u64> {
+        let state = self.state.lock();
+        let table = state.tables.get(&slot)?;
+        table.sole.then_some(table.epoch)
+    }
+
     /// The stamp of the newest write, for [`settled_up_to`](Self::settled_up_to).
     pub(crate) fn stamp_last(&self) -> u64 {
         self.state.lock().stamp_last

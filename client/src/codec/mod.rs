@@ -17,8 +17,8 @@ mod value;
 pub use self::{
     bincode::BincodeCodec,
     raw::BytesCodec,
-    tagged::ValueCodec,
-    value::{VALUE_DEPTH_MAX, Value},
+    tagged::{ValueCodec, tags},
+    value::{Array, Clock, VALUE_DEPTH_MAX, Value, Zone},
 };
 
 /// How a table's keys and values are encoded.

@@ -1,6 +1,6 @@
 //! A value that says itself what it is.
 
-/// The deepest nesting of lists and maps that is encoded or decoded.
+/// The deepest nesting of lists, maps, tuples and sets that is encoded or decoded.
 pub const VALUE_DEPTH_MAX: usize = 128;
 
 /// A value of the codec [`ValueCodec`](super::ValueCodec), which the command line, Python and Rust
@@ -31,13 +31,78 @@ pub enum Value {
     List(Vec<Value>),
     /// Pairs of a key and a value, in order.
     Map(Vec<(Value, Value)>),
-    /// A type of another language, carried through as it is: tuples, sets, dates, arrays.
+    /// Values in order, as one that does not change: Python's tuple.
+    Tuple(Vec<Value>),
+    /// Different values in no order.
+    Set(Vec<Value>),
+    /// Different values in no order, as one that does not change.
+    FrozenSet(Vec<Value>),
+    /// A complex number: its real and its imaginary part.
+    Complex(f64, f64),
+    /// A day, counted from 1970-01-01.
+    Date(i32),
+    /// A time of the day.
+    Time(Clock),
+    /// A day and a time.
+    DateTime(Clock),
+    /// A span of time; seconds and microseconds are positive and less than a day and a second.
+    TimeSpan {
+        /// Whole days, which may be negative.
+        days: i32,
+        /// Seconds beyond the days.
+        seconds: u32,
+        /// Microseconds beyond the seconds.
+        micros: u32,
+    },
+    /// A decimal number, as Python's `Decimal` writes it.
+    Decimal(String),
+    /// An array of numbers.
+    Array(Array),
+    /// A UUID, its first byte first.
+    Uuid([u8; 16]),
+    /// A type of another language, carried through as it is.
     Extension {
         /// Which type, from the codec's table.
         tag: u8,
         /// Its content, in that type's own format.
         payload: Vec<u8>,
     },
+}
+
+/// What a clock on the wall shows, and where it hangs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Clock {
+    /// Microseconds of the clock's time: since midnight for a time, since 1970-01-01 00:00 by the
+    /// same clock for a day and a time.
+    pub micros: i64,
+    /// Whether it is the second of two equal times, as when a summer ends.
+    pub fold: bool,
+    /// The clock's zone, if that is known.
+    pub zone: Option<Zone>,
+}
+
+/// A time zone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Zone {
+    /// Microseconds by which its clocks are ahead of UTC, at the time that is meant.
+    pub ahead_micros: i64,
+    /// Its name, if it has one.
+    pub name: String,
+    /// Whether the name is one of the IANA's table, which knows the zone's rules.
+    pub is_iana: bool,
+}
+
+/// An array of numbers of one type, in as many dimensions as needed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Array {
+    /// The type of its elements, as numpy writes it: `<f8`, `|b1`, `<M8[ns]`.
+    pub element: String,
+    /// The length of each dimension.
+    pub shape: Vec<u64>,
+    /// The elements, the last dimension changing fastest.
+    pub data: Vec<u8>,
+    /// Whether it is not an array but one number of that type.
+    pub is_scalar: bool,
 }
 
 impl Value {
@@ -61,47 +126,6 @@ impl Value {
             magnitude,
         }
     }
-
-    /// What stands for this value in a key: numbers that are equal become the same.
-    pub(super) fn key_number(&self) -> Option<Self> {
-        match *self {
-            Self::Bool(truth) => Some(Self::Int(i64::from(truth))),
-            Self::Float(float) if float.is_nan() => Some(Self::Float(f64::NAN)),
-            Self::Float(float) if float.is_finite() && float.fract() == 0.0 => {
-                Some(integral(float))
-            }
-            Self::BigInt {
-                negative,
-                ref magnitude,
-            } => Some(Self::whole(negative, magnitude.clone())),
-            _ => None,
-        }
-    }
-}
-
-/// The whole number that a finite float without a fraction is.
-fn integral(float: f64) -> Value {
-    const FRACTION_BITS: u64 = 52;
-    const EXPONENT_BIAS: u64 = 1023;
-    let bits = float.abs().to_bits();
-    let exponent = (bits >> FRACTION_BITS).saturating_sub(EXPONENT_BIAS);
-    if float == 0.0 {
-        return Value::Int(0);
-    }
-    let mantissa = (bits & ((1 << FRACTION_BITS) - 1)) | (1 << FRACTION_BITS);
-    let magnitude = match exponent.checked_sub(FRACTION_BITS) {
-        // No fraction means that the bits below the point are zero.
-        None => (mantissa >> (FRACTION_BITS - exponent))
-            .to_le_bytes()
-            .to_vec(),
-        Some(shift) => {
-            let mut magnitude = vec![0; (shift / 8) as usize];
-            // At most 53 + 7 bits, which fit.
-            magnitude.extend_from_slice(&(mantissa << (shift % 8)).to_le_bytes());
-            magnitude
-        }
-    };
-    Value::whole(float < 0.0, magnitude)
 }
 
 macro_rules! from {

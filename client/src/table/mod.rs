@@ -30,11 +30,11 @@ mod flush;
 mod scan;
 mod fetch;
 
-pub use self::fetch::ByteStream;
 use self::flush::Failing;
+pub use self::{fetch::ByteStream, scan::ScanEntry};
 pub(crate) use self::{
     read::Cached,
-    scan::{PageStream, ScanEntry},
+    scan::PageStream,
     write::{Condition, Outcome},
 };
 

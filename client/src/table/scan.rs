@@ -16,10 +16,12 @@ const PAGE_ENTRIES_MAX: u32 = 16_384;
 const PIECES_AHEAD_MAX: usize = 1;
 
 /// One entry, encoded; the half that was not asked for is empty.
-#[derive(Debug)]
-pub(crate) struct ScanEntry {
-    pub(crate) key: Bytes,
-    pub(crate) value: Bytes,
+#[derive(Debug, Clone)]
+pub struct ScanEntry {
+    /// The key, as encoded.
+    pub key: Bytes,
+    /// The value, as encoded.
+    pub value: Bytes,
 }
 
 /// The entries of a table, as pieces of pages.

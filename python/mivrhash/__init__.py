@@ -1,0 +1,32 @@
+"""A dict bigger than RAM, on another machine.
+
+``RHash`` is the dict, ``Client`` a connection for many of them, ``serve`` the server inside this
+process; ``mivrhash.aio`` has the same for asyncio, and ``mivrhash.mivrhashclient.MivRHash`` is the hash
+of 2010.
+
+>>> from mivrhash import RHash
+>>> with RHash(name="ages") as ages:
+...     ages["Ada"] = 36
+>>> with RHash(name="ages") as ages:
+...     ages["Ada"]
+36
+>>> RHash(name="ages").close()  # frees it
+"""
+
+from ._errors import *  # noqa: F403
+from ._errors import __all__ as _errors_all
+from ._hash import DEFAULT_ADDRESS, Client, RHash
+from ._native import __version__, decode_value, encode_value
+from ._server import Server, serve
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "Client",
+    "RHash",
+    "Server",
+    "__version__",
+    "decode_value",
+    "encode_value",
+    "serve",
+]
+__all__ += _errors_all

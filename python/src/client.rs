@@ -1,0 +1,207 @@
+//! A connection with its cache, for any number of tables.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use pyo3::{exceptions::PyValueError, prelude::*};
+use rhash_client::{
+    CachePolicy,
+    blocking::{Client as RustClient, ClientBuilder},
+};
+
+use crate::{errors, fork::Owned, shared::Shared};
+
+/// The environment variable that holds the token.
+const TOKEN_VARIABLE: &str = "RHASH_TOKEN";
+
+/// The part of the cache that is for live objects, where there are some.
+const LIVE_SHARE: usize = 8;
+
+/// The least budget of the encoded part.
+const CACHE_BYTES_MIN: usize = 4096;
+
+/// A connection to a server, and the cache of all tables that are opened through it.
+#[pyclass(frozen, subclass, weakref, module = "mivrhash._native", name = "Client")]
+#[derive(Debug)]
+pub(crate) struct Client {
+    address: Option<String>,
+    options: ClientBuilder,
+    cache_bytes: usize,
+    connection: Mutex<Option<Arc<Owned<RustClient>>>>,
+    /// Named tables that are open, so that handles on one share its live objects.
+    pub(crate) shares: Mutex<HashMap<String, Weak<Shared>>>,
+}
+
+impl Client {
+    /// The budget of the live objects of a table.
+    pub(crate) fn live_bytes(&self) -> usize {
+        self.cache_bytes / LIVE_SHARE
+    }
+
+    /// The connection; made anew in a child of the process that made it.
+    pub(crate) fn connection(&self, py: Python<'_>) -> PyResult<RustClient> {
+        let current = self.connection.lock().clone();
+        let Some(current) = current else {
+            return Err(errors::raise(py, "UsageError", "the client was closed"));
+        };
+        if let Some(client) = current.get() {
+            return Ok(client.clone());
+        }
+        let client = self.connect(py)?;
+        let owned = Arc::new(Owned::new(client.clone()));
+        let before = self.connection.lock().replace(owned);
+        drop(before);
+        self.shares.lock().clear();
+        Ok(client)
+    }
+
+    fn connect(&self, py: Python<'_>) -> PyResult<RustClient> {
+        let options = self.options.clone();
+        let address = self.address.clone();
+        py.detach(move || match address {
+            Some(address) => options.connect(&address),
+            None => options.connect_default(),
+        })
+        .map_err(|error| errors::of_client(py, &error))
+    }
+
+    /// Calls the client while others run Python.
+    fn call<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&RustClient) -> rhash_client::Result<T> + Send,
+    ) -> PyResult<T> {
+        let client = self.connection(py)?;
+        py.detach(move || work(&client))
+            .map_err(|error| errors::of_client(py, &error))
+    }
+}
+
+fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_out_of_range| PyValueError::new_err(format!("{name} is {value}, not a time")))
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    #[pyo3(signature = (address=None, *, cache_bytes=None, cache_items=None, cache_policy="write-back",
+        live=true, flush_interval=None, connect_timeout=None, request_timeout=None,
+        retry_deadline=None, token=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn new(
+        py: Python<'_>,
+        address: Option<String>,
+        cache_bytes: Option<usize>,
+        cache_items: Option<usize>,
+        cache_policy: &str,
+        live: bool,
+        flush_interval: Option<f64>,
+        connect_timeout: Option<f64>,
+        request_timeout: Option<f64>,
+        retry_deadline: Option<f64>,
+        token: Option<String>,
+    ) -> PyResult<Self> {
+        let cache_bytes = cache_bytes.unwrap_or(rhash_client::CACHE_BYTES_DEFAULT);
+        let live_bytes = if live { cache_bytes / LIVE_SHARE } else { 0 };
+        let policy = match cache_policy {
+            "write-back" => CachePolicy::WriteBack,
+            "write-through" => CachePolicy::WriteThrough,
+            "none" => CachePolicy::None,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "cache_policy is {other:?}, not 'write-back', 'write-through' or 'none'"
+                )));
+            }
+        };
+        let encoded_bytes = cache_bytes - live_bytes;
+        let mut options = ClientBuilder::default()
+            .cache_bytes(encoded_bytes.max(CACHE_BYTES_MIN.min(cache_bytes)))
+            .cache_items(cache_items)
+            .cache_policy(policy)
+            .client_name(concat!("mivrhash ", env!("CARGO_PKG_VERSION")));
+        if let Some(value) = flush_interval {
+            options = options.flush_interval(seconds("flush_interval", value)?);
+        }
+        if let Some(value) = connect_timeout {
+            options = options.connect_timeout(seconds("connect_timeout", value)?);
+        }
+        if let Some(value) = request_timeout {
+            options = options.request_timeout(seconds("request_timeout", value)?);
+        }
+        if let Some(value) = retry_deadline {
+            options = options.retry_deadline(seconds("retry_deadline", value)?);
+        }
+        if let Some(token) = token.or_else(|| std::env::var(TOKEN_VARIABLE).ok()) {
+            options = options.token(token);
+        }
+        let client = Self {
+            address,
+            options,
+            cache_bytes,
+            connection: Mutex::new(None),
+            shares: Mutex::default(),
+        };
+        let connected = client.connect(py)?;
+        *client.connection.lock() = Some(Arc::new(Owned::new(connected)));
+        Ok(client)
+    }
+
+    /// Where the server is, as it was given.
+    #[getter]
+    fn address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+
+    /// Sends all cached writes of all tables, and waits until the server has them.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let shares: Vec<_> = self
+            .shares
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for shared in shares {
+            shared.settle(py)?;
+        }
+        self.call(py, RustClient::flush)
+    }
+
+    /// Flushes all tables, then disconnects.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(connection) = self.connection.lock().take() else {
+            return Ok(());
+        };
+        let Some(client) = connection.get().cloned() else {
+            return Ok(());
+        };
+        py.detach(move || client.shutdown())
+            .map_err(|error| errors::of_client(py, &error))
+    }
+
+    /// The server's figures, as JSON.
+    fn stats_json(&self, py: Python<'_>) -> PyResult<String> {
+        let stats = self.call(py, RustClient::stats)?;
+        serde_json::to_string(&stats).map_err(|error| errors::internal(&error.to_string()))
+    }
+
+    /// All tables that this client may see, as JSON.
+    fn tables_json(&self, py: Python<'_>) -> PyResult<String> {
+        let tables = self.call(py, RustClient::tables)?;
+        serde_json::to_string(&tables).map_err(|error| errors::internal(&error.to_string()))
+    }
+
+    /// Asks the server for a sign of life, and gives the seconds that took.
+    fn ping(&self, py: Python<'_>) -> PyResult<f64> {
+        Ok(self.call(py, RustClient::ping)?.as_secs_f64())
+    }
+
+    /// Frees a named table, for everybody.
+    fn close_table(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.call(py, |client| client.close_table(name))
+    }
+}

@@ -1,0 +1,447 @@
+//! The handle that `RHash` is made on: a mapping's operations, in Rust where they are hot.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyKeyError, PyTypeError, PyValueError},
+    intern,
+    prelude::*,
+    types::{PyDict, PyTuple, PyType},
+};
+use rhash_client::{TableKind, blocking::encoded::EncodedSpec};
+use rhash_protocol::OpenMode;
+
+use crate::{
+    client::Client,
+    errors,
+    scan::{Gives, Scan},
+    shared::Shared,
+};
+
+/// The codec of all tables of this package.
+const CODEC: &str = "value";
+
+/// How a table was opened, so that a child of this process can open it again.
+#[derive(Debug)]
+struct Opened {
+    client: Py<Client>,
+    name: Option<String>,
+    kind: TableKind,
+    pickle: bool,
+    live: bool,
+}
+
+/// A handle on a table of a server; without one before `_open`.
+#[pyclass(frozen, subclass, module = "mivrhash._native", name = "Table")]
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    shared: Mutex<Option<Arc<Shared>>>,
+    opened: Mutex<Option<Arc<Opened>>>,
+}
+
+impl Table {
+    /// What the handle is on; opened again in a child of the process that opened it.
+    fn shared(&self, py: Python<'_>) -> PyResult<Arc<Shared>> {
+        match &*self.shared.lock() {
+            Some(shared) if shared.is_ours() => return Ok(Arc::clone(shared)),
+            Some(_before_fork) => {}
+            None => return Err(errors::closed(py)),
+        }
+        let opened = self.opened.lock().clone();
+        let Some(opened) = opened else {
+            return Err(errors::closed(py));
+        };
+        if opened.name.is_none() {
+            let text = "a temporary table belongs to the process that made it, not to its children";
+            return Err(errors::raise(py, "TableClosedError", text));
+        }
+        let shared = open(py, &opened, OpenMode::Existing)?;
+        let before = self.shared.lock().replace(Arc::clone(&shared));
+        drop(before);
+        Ok(shared)
+    }
+
+    fn take(&self) -> Option<Arc<Shared>> {
+        self.shared.lock().take()
+    }
+}
+
+fn open(py: Python<'_>, opened: &Opened, mode: OpenMode) -> PyResult<Arc<Shared>> {
+    let client = opened.client.get();
+    if let Some(name) = &opened.name
+        && mode != OpenMode::CreateNew
+    {
+        let there = client.shares.lock().get(name).and_then(Weak::upgrade);
+        if let Some(there) = there
+            && there.fits(opened.kind, opened.pickle, opened.live)
+        {
+            return Ok(there);
+        }
+    }
+    let connection = client.connection(py)?;
+    let spec = EncodedSpec {
+        name: opened.name.clone(),
+        kind: opened.kind,
+        codec: CODEC.to_owned(),
+        mode,
+    };
+    let table = py
+        .detach(move || connection.open_encoded(spec))
+        .map_err(|error| errors::of_client(py, &error))?;
+    let live_bytes = if opened.live { client.live_bytes() } else { 0 };
+    let shared = Arc::new(Shared::new(table, opened.kind, opened.pickle, live_bytes));
+    if let Some(name) = &opened.name {
+        let mut shares = client.shares.lock();
+        shares.retain(|_, share| share.strong_count() > 0);
+        shares.insert(name.clone(), Arc::downgrade(&shared));
+    }
+    Ok(shared)
+}
+
+fn key_error(key: &Bound<'_, PyAny>) -> PyErr {
+    // As one argument, though it be a tuple.
+    PyKeyError::new_err((key.clone().unbind(),))
+}
+
+#[pymethods]
+impl Table {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::default()
+    }
+
+    #[pyo3(signature = (client, name, kind, mode, pickle, live))]
+    fn _open(
+        &self,
+        py: Python<'_>,
+        client: Py<Client>,
+        name: Option<String>,
+        kind: &str,
+        mode: &str,
+        pickle: bool,
+        live: bool,
+    ) -> PyResult<()> {
+        let kind = match kind {
+            "values" => TableKind::Values,
+            "lists" => TableKind::Lists,
+            "counters" => TableKind::Counters,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "kind is {other:?}, not 'values', 'lists' or 'counters'"
+                )));
+            }
+        };
+        let mode = match mode {
+            "open" => OpenMode::OpenOrCreate,
+            "existing" => OpenMode::Existing,
+            "create" => OpenMode::CreateNew,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "mode is {other:?}, not 'open', 'existing' or 'create'"
+                )));
+            }
+        };
+        let opened = Arc::new(Opened {
+            client,
+            name,
+            kind,
+            pickle,
+            live,
+        });
+        let shared = open(py, &opened, mode)?;
+        *self.opened.lock() = Some(opened);
+        let before = self.shared.lock().replace(shared);
+        drop(before);
+        Ok(())
+    }
+
+    /// `Table[K, V]`: the types are for checkers only.
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        class: &Bound<'py, PyType>,
+        _types: &Bound<'py, PyAny>,
+    ) -> Bound<'py, PyType> {
+        class.clone()
+    }
+
+    #[getter]
+    fn _is_open(&self) -> bool {
+        self.shared.lock().is_some()
+    }
+
+    #[getter]
+    fn table_id(&self, py: Python<'_>) -> PyResult<u64> {
+        let shared = self.shared(py)?;
+        Ok(shared.table(py)?.table_id())
+    }
+
+    fn __getitem__<'py>(
+        slf: &Bound<'py, Self>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let shared = slf.get().shared(py)?;
+        match shared.get(py, shared.key(key)?)? {
+            Some(value) => Ok(value),
+            None => match slf.getattr_opt(intern!(py, "__missing__"))? {
+                Some(missing) => missing.call1((key,)),
+                None => Err(key_error(key)),
+            },
+        }
+    }
+
+    fn __setitem__(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let shared = self.shared(py)?;
+        shared.set(py, shared.key(key)?, value)
+    }
+
+    fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let shared = self.shared(py)?;
+        if shared.remove(py, shared.key(key)?)? {
+            Ok(())
+        } else {
+            Err(key_error(key))
+        }
+    }
+
+    fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let shared = self.shared(py)?;
+        shared.contains(py, shared.key(key)?)
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        let count = self.shared(py)?.len(py)?;
+        usize::try_from(count).map_err(|_too_many| PyValueError::new_err("too many entries"))
+    }
+
+    fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(!self.shared(py)?.is_empty(py)?)
+    }
+
+    fn __iter__(&self, py: Python<'_>) -> PyResult<Scan> {
+        Scan::begin(py, self.shared(py)?, Gives::Keys)
+    }
+
+    fn _scan_values(&self, py: Python<'_>) -> PyResult<Scan> {
+        Scan::begin(py, self.shared(py)?, Gives::Values)
+    }
+
+    fn _scan_items(&self, py: Python<'_>) -> PyResult<Scan> {
+        Scan::begin(py, self.shared(py)?, Gives::Items)
+    }
+
+    #[pyo3(signature = (key, default=None, /))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let shared = self.shared(py)?;
+        Ok(shared.get(py, shared.key(key)?)?.or(default))
+    }
+
+    /// What the cache knows of a key, as a tuple of its value or of nothing; else nothing, and the
+    /// server has to be asked. Never waits.
+    fn _try_get<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let shared = self.shared(py)?;
+        match shared.get_cached(py, shared.key(key)?)? {
+            None => Ok(None),
+            Some(None) => Ok(Some(PyTuple::empty(py))),
+            Some(Some(value)) => PyTuple::new(py, [value]).map(Some),
+        }
+    }
+
+    /// Sets the value of a key if the cache has room at once; gives whether it had. Never waits.
+    fn _try_set(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let shared = self.shared(py)?;
+        shared.set_cached(py, shared.key(key)?, value)
+    }
+
+    #[pyo3(signature = (key, *default))]
+    fn pop<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if default.len() > 1 {
+            let text = format!(
+                "pop expected at most 2 arguments, got {}",
+                default.len() + 1
+            );
+            return Err(PyTypeError::new_err(text));
+        }
+        let shared = self.shared(py)?;
+        match shared.pop(py, shared.key(key)?)? {
+            Some(value) => Ok(value),
+            None => default.get_item(0).map_err(|_none| key_error(key)),
+        }
+    }
+
+    fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        match self.shared(py)?.pop_any(py)? {
+            Some(entry) => Ok(entry),
+            None => Err(PyKeyError::new_err("popitem(): the table is empty")),
+        }
+    }
+
+    #[pyo3(signature = (key, default=None, /))]
+    fn setdefault<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let shared = self.shared(py)?;
+        let default = default.unwrap_or_else(|| py.None().into_bound(py));
+        shared.set_default(py, shared.key(key)?, &default)
+    }
+
+    #[pyo3(signature = (keys, default=None))]
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let default = default.unwrap_or_else(|| py.None().into_bound(py));
+        let values = self.shared(py)?.get_many(py, keys, &default)?;
+        Ok(values.into_any())
+    }
+
+    fn set_many(&self, py: Python<'_>, entries: &Bound<'_, PyAny>) -> PyResult<()> {
+        let shared = self.shared(py)?;
+        if let Ok(dict) = entries.cast::<PyDict>() {
+            // A copy: the dict may change while a write waits.
+            for entry in dict.items().iter() {
+                let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = entry.extract()?;
+                shared.set(py, shared.key(&key)?, &value)?;
+            }
+            return Ok(());
+        }
+        if let Some(keys) = entries.getattr_opt(intern!(py, "keys"))? {
+            for key in keys.call0()?.try_iter()? {
+                let key = key?;
+                shared.set(py, shared.key(&key)?, &entries.get_item(&key)?)?;
+            }
+            return Ok(());
+        }
+        for (at, entry) in entries.try_iter()?.enumerate() {
+            let entry = entry?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+            let [key, value] = entry.as_slice() else {
+                let text = format!("element #{at} has length {}; 2 is required", entry.len());
+                return Err(PyValueError::new_err(text));
+            };
+            shared.set(py, shared.key(key)?, value)?;
+        }
+        Ok(())
+    }
+
+    fn discard(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let shared = self.shared(py)?;
+        shared.discard(py, shared.key(key)?)
+    }
+
+    fn append(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        item: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let shared = self.shared(py)?;
+        let items = PyTuple::new(py, [item])?;
+        shared.append(py, shared.key(key)?, &items)
+    }
+
+    fn append_many(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        items: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let shared = self.shared(py)?;
+        shared.append(py, shared.key(key)?, items)
+    }
+
+    #[pyo3(signature = (key, delta=1))]
+    fn add(&self, py: Python<'_>, key: &Bound<'_, PyAny>, delta: i64) -> PyResult<()> {
+        let shared = self.shared(py)?;
+        shared.add(py, shared.key(key)?, delta)
+    }
+
+    #[pyo3(signature = (key, delta=1))]
+    fn add_and_get(&self, py: Python<'_>, key: &Bound<'_, PyAny>, delta: i64) -> PyResult<i64> {
+        let shared = self.shared(py)?;
+        shared.add_and_get(py, shared.key(key)?, delta)
+    }
+
+    /// Sets a key to `new` if it is `expected`, each a tuple of one value, or of none for no entry.
+    fn _compare_and_swap(
+        &self,
+        py: Python<'_>,
+        key: &Bound<'_, PyAny>,
+        expected: &Bound<'_, PyTuple>,
+        new: &Bound<'_, PyTuple>,
+    ) -> PyResult<bool> {
+        let shared = self.shared(py)?;
+        let (expected, new) = (expected.get_item(0).ok(), new.get_item(0).ok());
+        shared.compare_and_swap(py, shared.key(key)?, expected.as_ref(), new.as_ref())
+    }
+
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared(py)?.clear(py)
+    }
+
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared(py)?.flush(py)
+    }
+
+    /// Frees the table for everybody; a handle that is closed stays so.
+    fn _close(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(shared) = self.take() else {
+            return Ok(());
+        };
+        shared.forget(py);
+        if !shared.is_ours() {
+            return Ok(());
+        }
+        shared.ask(py, |table| table.close())
+    }
+
+    /// Sends what is cached and lets go of the table; a handle that is closed stays so.
+    fn _detach(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(shared) = self.take() else {
+            return Ok(());
+        };
+        if !shared.is_ours() {
+            return Ok(());
+        }
+        let settled = shared.settle(py);
+        let flushed = settled.and_then(|()| shared.ask(py, |table| table.flush()));
+        shared.forget(py);
+        // Other handles of this process, or calls of other threads, may still use it.
+        if let Some(table) = Arc::into_inner(shared).and_then(Shared::into_table) {
+            let detached = py.detach(move || table.detach());
+            flushed?;
+            return detached.map_err(|error| errors::of_client(py, &error));
+        }
+        flushed
+    }
+}

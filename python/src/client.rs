@@ -25,7 +25,13 @@ const LIVE_SHARE: usize = 8;
 const CACHE_BYTES_MIN: usize = 4096;
 
 /// A connection to a server, and the cache of all tables that are opened through it.
-#[pyclass(frozen, subclass, weakref, module = "mivrhash._native", name = "Client")]
+#[pyclass(
+    frozen,
+    subclass,
+    weakref,
+    module = "mivrhash._native",
+    name = "Client"
+)]
 #[derive(Debug)]
 pub(crate) struct Client {
     address: Option<String>,

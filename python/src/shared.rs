@@ -305,7 +305,9 @@ impl Shared {
         match cached.map_err(|error| errors::of_client(py, &error))? {
             None => Ok(None),
             Some(None) => Ok(Some(None)),
-            Some(Some(bytes)) => self.decode(py, key.bytes(), &bytes).map(|value| Some(Some(value))),
+            Some(Some(bytes)) => self
+                .decode(py, key.bytes(), &bytes)
+                .map(|value| Some(Some(value))),
         }
     }
 

@@ -22,7 +22,7 @@ class Service:
 
     def start(self) -> None:
         command: List[str] = [sys.executable, "-m", "mivrhash.mivrhashservice", str(self.port)]
-        command += ["--mem-limit", "64M", "--data", str(self.data), *self.options]
+        command += ["--data", str(self.data), *(self.options or ("--mem-limit", "64M"))]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from mivrhash import DecodeError, decode_value, encode_value
 
-VECTORS = Path(__file__).with_name("codec_vectors.txt")
+VECTORS = Path(__file__).parents[2] / "client/src/codec/tagged/vectors.txt"
 
 scalars = (
     st.none()

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::step::{cargo, python, run};
+use crate::python;
+use crate::step::{cargo, python as python3, run};
 
 /// No single step takes longer, or something hangs.
 const STEP_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -61,7 +62,7 @@ pub(crate) fn test(options: &TestOptions) -> Result<(), Failure> {
     run("examples in the docs", &mut cargo_test(&["--doc"]), limit)?;
     run(
         "self-tests of the independent programs",
-        python().args([
+        python3().args([
             "-m",
             "unittest",
             "discover",
@@ -69,7 +70,8 @@ pub(crate) fn test(options: &TestOptions) -> Result<(), Failure> {
             "tests/independent",
         ]),
         STEP_LIMIT,
-    )
+    )?;
+    python::test(options.release, limit)
 }
 
 /// Format, lints and documentation.

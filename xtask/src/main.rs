@@ -20,6 +20,7 @@ mod checklist;
 mod server;
 mod sampler;
 mod place;
+mod python;
 mod checks;
 mod main_job;
 mod limits;
@@ -34,8 +35,9 @@ Development tasks of rhash
 Usage: cargo xtask TASK
 
 Tasks:
-  test      Run all tests: unit and integration tests, examples in the docs, and the
-            self-tests of the independent Python programs
+  test      Run all tests: unit and integration tests, examples in the docs, the self-tests
+            of the independent Python programs, and those of the Python package, from a wheel
+            in a fresh virtual environment (what they need comes from the package index)
   lint      Check format (rustfmt), lints (clippy) and documentation (rustdoc); warnings fail
   ci        test, then lint
   main-job  Prove the main job: index real text under a memory limit and hold every answer

@@ -282,3 +282,31 @@ fn sets_are_one_key_in_any_order_and_tuples_are_not() {
         key_bytes(Value::Tuple(vec![Value::Float(1.0)])),
     );
 }
+
+/// The same file is read by the tests of the Python package, which encode objects without values
+/// in between: both must write these bytes.
+#[test]
+fn python_and_rust_write_the_same_bytes() {
+    let unhex = |digits: &str| -> Vec<u8> {
+        let (pairs, _) = digits.trim().as_bytes().as_chunks::<2>();
+        pairs
+            .iter()
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    };
+    let mut count = 0;
+    for line in include_str!("vectors.txt").lines() {
+        if line.starts_with('#') {
+            continue;
+        }
+        let mut parts = line.rsplitn(3, '|');
+        let (key, bytes) = (parts.next().unwrap(), unhex(parts.next().unwrap()));
+        let value = Value::decode(&bytes).unwrap();
+        assert_eq!(value_bytes(&value), bytes, "{line}");
+        if key != "-" {
+            assert_eq!(key_bytes(value), unhex(key), "{line}");
+        }
+        count += 1;
+    }
+    assert!(count > 40);
+}

@@ -13,20 +13,73 @@ of 2010.
 >>> RHash(name="ages").close()  # frees it
 """
 
-from ._errors import *  # noqa: F403
-from ._errors import __all__ as _errors_all
+from ._errors import (
+    ConnectionLostError,
+    DamagedError,
+    DecodeError,
+    DeniedError,
+    DiskFullError,
+    EncodeError,
+    FlushConnectionError,
+    FlushFailedError,
+    FlushMemoryError,
+    FlushTimeoutError,
+    KeyTooLargeError,
+    NoSuchTableError,
+    ProtocolError,
+    RHashError,
+    ServerBusyError,
+    ServerMemoryError,
+    ServerStoppingError,
+    ServerTimeoutError,
+    SessionExpiredError,
+    StorageError,
+    TableClosedError,
+    TableExistsError,
+    UsageError,
+    ValueTooLargeError,
+    WholeTableWarning,
+    WrongCodecError,
+    WrongKindError,
+)
 from ._hash import DEFAULT_ADDRESS, Client, RHash
 from ._native import __version__, decode_value, encode_value
 from ._server import Server, serve
 
 __all__ = [
-    "DEFAULT_ADDRESS",
     "Client",
+    "ConnectionLostError",
+    "DEFAULT_ADDRESS",
+    "DamagedError",
+    "DecodeError",
+    "DeniedError",
+    "DiskFullError",
+    "EncodeError",
+    "FlushConnectionError",
+    "FlushFailedError",
+    "FlushMemoryError",
+    "FlushTimeoutError",
+    "KeyTooLargeError",
+    "NoSuchTableError",
+    "ProtocolError",
     "RHash",
+    "RHashError",
     "Server",
+    "ServerBusyError",
+    "ServerMemoryError",
+    "ServerStoppingError",
+    "ServerTimeoutError",
+    "SessionExpiredError",
+    "StorageError",
+    "TableClosedError",
+    "TableExistsError",
+    "UsageError",
+    "ValueTooLargeError",
+    "WholeTableWarning",
+    "WrongCodecError",
+    "WrongKindError",
     "__version__",
     "decode_value",
     "encode_value",
     "serve",
 ]
-__all__ += _errors_all

@@ -146,15 +146,15 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
 
     # What a dict has.
 
-    def keys(self) -> RHashKeys[K]:  # type: ignore[override]
+    def keys(self) -> RHashKeys[K]:
         """A view of the keys. Iterating reads them page by page, in no order that means anything."""
         return RHashKeys(self)
 
-    def values(self) -> RHashValues[V]:  # type: ignore[override]
+    def values(self) -> RHashValues[V]:
         """A view of the values."""
         return RHashValues(self)
 
-    def items(self) -> RHashItems[K, V]:  # type: ignore[override]
+    def items(self) -> RHashItems[K, V]:
         """A view of the entries."""
         return RHashItems(self)
 
@@ -200,7 +200,7 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
             return True
         if not isinstance(other, Mapping):
             return NotImplemented
-        theirs = cast("Mapping[Any, Any]", other)
+        theirs = cast(Any, other)
         if len(self) != len(theirs):
             return False
         self._warn_if_large("comparing")
@@ -208,7 +208,7 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         entries = iter(self.items())
         while batch := list(islice(entries, COMPARE_BATCH)):
             keys = [key for key, _ in batch]
-            if isinstance(theirs, RHash):
+            if isinstance(other, RHash):
                 found: List[Any] = theirs.get_many(keys, missing)
             else:
                 found = [theirs.get(key, missing) for key in keys]
@@ -234,7 +234,7 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         new.update(self.items())
         return new
 
-    def __ior__(self: S, other: Any) -> S:
+    def __ior__(self: S, other: Any) -> S:  # type: ignore[misc]
         self.update(other)
         return self
 
@@ -288,7 +288,8 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         """The server's figures for this table: a dict with estimates, named as such."""
         number = self.table_id
         tables = self._client.tables() if self.name is not None else self._client.stats()["tables"]
-        return next((table for table in tables if table["table"] == number), {})
+        empty: Dict[str, Any] = {}
+        return next((table for table in tables if table["table"] == number), empty)
 
     @property
     def name(self) -> Optional[str]:
@@ -359,7 +360,7 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
     def _sibling(self: S) -> S:
         new = type(self).__new__(type(self))
         recipe = self._recipe
-        RHash.__init__(
+        _init(
             new,
             client=self._client,
             kind=recipe["kind"],
@@ -383,8 +384,12 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
 def _reopened(cls: Type[S], recipe: Dict[str, Any]) -> S:
     new = cls.__new__(cls)
     options = recipe.pop("options")
-    RHash.__init__(new, mode="existing", **recipe, **options)
+    _init(new, mode="existing", **recipe, **options)
     return new
+
+
+#: Opens a handle of any subclass, whatever its own ``__init__`` takes.
+_init: Any = getattr(RHash, "__init__")  # noqa: B009
 
 
 class _Handles:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Generic, List, Optional, Protocol, Tuple, TypeVar, Union
 
+from typing_extensions import Self
+
 K = TypeVar("K")
 V = TypeVar("V")
 D = TypeVar("D")
@@ -31,7 +33,7 @@ class Client:
         request_timeout: Optional[float] = None,
         retry_deadline: Optional[float] = None,
         token: Optional[str] = None,
-    ) -> Client: ...
+    ) -> Self: ...
     @property
     def address(self) -> Optional[str]: ...
     def flush(self) -> None:
@@ -46,7 +48,7 @@ class Client:
         """Frees a named table, for everybody."""
 
 class Table(MutableMapping[K, V], Generic[K, V]):
-    def __new__(cls, *args: Any, **kwargs: Any) -> Table[K, V]: ...
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _open(
         self,
         client: Client,
@@ -96,7 +98,7 @@ class Scan(Iterator[K]):
     def __next__(self) -> K: ...
 
 class Server:
-    def __new__(cls, arguments: List[str]) -> Server: ...
+    def __new__(cls, arguments: List[str]) -> Self: ...
     @property
     def address(self) -> str:
         """Where it listens."""

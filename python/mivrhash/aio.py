@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar, Union, cast
 
 from ._hash import RHash as SyncRHash
 
@@ -73,7 +73,8 @@ class RHash(Generic[K, V]):
     @classmethod
     async def open(cls, address: Optional[str] = None, **options: Any) -> RHash[K, V]:
         """Opens a table; the options are those of :class:`mivrhash.RHash`, without ``live``."""
-        return cls(await _wait(SyncRHash, address, live=False, **options))
+        begin = cast("Callable[..., Any]", SyncRHash)
+        return cls(await _wait(begin, address, live=False, **options))
 
     @property
     def name(self) -> Optional[str]:

@@ -52,5 +52,7 @@ def test_mypy_is_content() -> None:
 
 @pytest.mark.skipif(not have("pyright"), reason="pyright is not installed")
 def test_pyright_is_content() -> None:
-    done = run("pyright", str(PACKAGE), "typed_sample.py")
+    done = run("pyright", "--project", str(HERE.parent))
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("pyright", "typed_sample.py")
     assert done.returncode == 0, done.stdout + done.stderr

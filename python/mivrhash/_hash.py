@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, cast, overload
 
 from . import _native
-from ._errors import WholeTableWarning
+from ._errors import TableClosedError, WholeTableWarning
 from ._views import RHashItems, RHashKeys, RHashValues
 
 K = TypeVar("K")
@@ -171,10 +171,11 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
             self.set_many(cast("Mapping[K, V]", named))
 
     def copy(self: S) -> S:
-        """A temporary table with the same entries, which all pass through this process."""
+        """A temporary table with the same entries, which all pass through this process. Values are
+        copies, too."""
         self._warn_if_large("copying")
         new = self._sibling()
-        new.update(self.items())
+        self._copy_to(new)
         return new
 
     __copy__ = copy
@@ -326,6 +327,10 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
                 self._close()
             else:
                 self._detach()
+        except TableClosedError as error:
+            # Somebody closed it: there is nothing to let go of, unless writes were lost.
+            if error.key_count > 0:
+                raise
         finally:
             self._disconnect()
 

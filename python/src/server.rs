@@ -35,7 +35,7 @@ struct Running {
 }
 
 /// A server that runs in threads of this process.
-#[pyclass(frozen, module = "mivrhash._native", name = "Server")]
+#[pyclass(frozen, subclass, module = "mivrhash._native", name = "Server")]
 #[derive(Debug)]
 pub(crate) struct Server {
     address: String,

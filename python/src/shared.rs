@@ -668,6 +668,19 @@ impl Shared {
         self.ask(py, EncodedTable::flush)
     }
 
+    /// Sets all entries in another table of this kind, as encoded.
+    pub(crate) fn copy_to(&self, py: Python<'_>, target: &Self) -> PyResult<()> {
+        self.settle(py)?;
+        let mut pages = self.table(py)?.scan(ScanWhat::Items);
+        while let Some(page) = py.detach(|| pages.next()) {
+            for entry in page.map_err(|error| errors::of_client(py, &error))? {
+                let key = target.raw_key(py, &entry.key)?;
+                target.put_encoded(py, key, entry.value.to_vec())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets what was read ahead or is live.
     pub(crate) fn forget(&self, _py: Python<'_>) {
         if let Some(live) = &self.live {

@@ -237,6 +237,12 @@ impl Table {
         Scan::begin(py, self.shared(py)?, Gives::Items)
     }
 
+    /// The value of a key, or `default` where there is none.
+    ///
+    /// >>> with RHash() as h:
+    /// ...     h["k"] = 1
+    /// ...     h.get("k"), h.get("none"), h.get("none", 0)
+    /// (1, None, 0)
     #[pyo3(signature = (key, default=None, /))]
     fn get<'py>(
         &self,
@@ -274,6 +280,12 @@ impl Table {
         shared.set_cached(py, shared.key(key)?, value)
     }
 
+    /// Removes an entry and gives its value; without one gives `default`, or raises KeyError.
+    ///
+    /// >>> with RHash() as h:
+    /// ...     h["k"] = 1
+    /// ...     h.pop("k"), h.pop("k", "gone")
+    /// (1, 'gone')
     #[pyo3(signature = (key, *default))]
     fn pop<'py>(
         &self,
@@ -295,6 +307,12 @@ impl Table {
         }
     }
 
+    /// Removes some entry and gives its key and value; KeyError if there is none.
+    ///
+    /// >>> with RHash() as h:
+    /// ...     h["k"] = 1
+    /// ...     h.popitem(), len(h)
+    /// (('k', 1), 0)
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         match self.shared(py)?.pop_any(py)? {
             Some(entry) => Ok(entry),
@@ -302,6 +320,13 @@ impl Table {
         }
     }
 
+    /// The value of a key, which is set to `default` first if it has none. The server decides.
+    ///
+    /// >>> with RHash() as h:
+    /// ...     h.setdefault("k", []).append(1)
+    /// ...     h.setdefault("k", []).append(2)
+    /// ...     h["k"]
+    /// [1, 2]
     #[pyo3(signature = (key, default=None, /))]
     fn setdefault<'py>(
         &self,
@@ -314,6 +339,12 @@ impl Table {
         shared.set_default(py, shared.key(key)?, &default)
     }
 
+    /// The values of several keys in their order, with `default` for those that are missing.
+    ///
+    /// >>> with RHash() as h:
+    /// ...     h.update(a=1, b=2)
+    /// ...     h.get_many(["b", "none", "a"], 0)
+    /// [2, 0, 1]
     #[pyo3(signature = (keys, default=None))]
     fn get_many<'py>(
         &self,
@@ -326,6 +357,12 @@ impl Table {
         Ok(values.into_any())
     }
 
+    /// Sets all entries of a mapping, or of an iterable of pairs.
+    ///
+    /// >>> with RHash() as h:
+    /// ...     h.set_many((n, n * n) for n in range(4))
+    /// ...     sorted(h.items())
+    /// [(0, 0), (1, 1), (2, 4), (3, 9)]
     fn set_many(&self, py: Python<'_>, entries: &Bound<'_, PyAny>) -> PyResult<()> {
         let shared = self.shared(py)?;
         if let Ok(dict) = entries.cast::<PyDict>() {
@@ -354,11 +391,22 @@ impl Table {
         Ok(())
     }
 
+    /// Removes an entry, if there is one, without asking the server.
+    ///
+    /// >>> with RHash() as h:
+    /// ...     h.discard("none")
     fn discard(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let shared = self.shared(py)?;
         shared.discard(py, shared.key(key)?)
     }
 
+    /// Adds an item to the end of a key's list, which is not read for it; a table of lists only.
+    ///
+    /// >>> with RHash(kind="lists") as h:
+    /// ...     h.append("k", 1)
+    /// ...     h.append("k", "two")
+    /// ...     h["k"]
+    /// [1, 'two']
     fn append(
         &self,
         py: Python<'_>,
@@ -370,6 +418,12 @@ impl Table {
         shared.append(py, shared.key(key)?, &items)
     }
 
+    /// Adds items to the end of a key's list, which is not read for it; a table of lists only.
+    ///
+    /// >>> with RHash(kind="lists") as h:
+    /// ...     h.append_many("k", [1, 2])
+    /// ...     h["k"]
+    /// [1, 2]
     fn append_many(
         &self,
         py: Python<'_>,
@@ -380,12 +434,24 @@ impl Table {
         shared.append(py, shared.key(key)?, items)
     }
 
+    /// Adds to a key's counter, which is not read for it; a table of counters only.
+    ///
+    /// >>> with RHash(kind="counters") as h:
+    /// ...     h.add("k")
+    /// ...     h.add("k", 41)
+    /// ...     h["k"]
+    /// 42
     #[pyo3(signature = (key, delta=1))]
     fn add(&self, py: Python<'_>, key: &Bound<'_, PyAny>, delta: i64) -> PyResult<()> {
         let shared = self.shared(py)?;
         shared.add(py, shared.key(key)?, delta)
     }
 
+    /// Adds to a key's counter on the server and gives what it is after that.
+    ///
+    /// >>> with RHash(kind="counters") as h:
+    /// ...     h.add_and_get("k", 5), h.add_and_get("k", -2)
+    /// (5, 3)
     #[pyo3(signature = (key, delta=1))]
     fn add_and_get(&self, py: Python<'_>, key: &Bound<'_, PyAny>, delta: i64) -> PyResult<i64> {
         let shared = self.shared(py)?;
@@ -405,12 +471,20 @@ impl Table {
         shared.compare_and_swap(py, shared.key(key)?, expected.as_ref(), new.as_ref())
     }
 
+    /// Removes all entries, for everybody.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.shared(py)?.clear(py)
     }
 
+    /// Sends what is cached, and waits until the server has it: then others see it.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         self.shared(py)?.flush(py)
+    }
+
+    /// Sets all entries in another table of this kind, as encoded.
+    fn _copy_to(&self, py: Python<'_>, target: &Bound<'_, Self>) -> PyResult<()> {
+        let (from, to) = (self.shared(py)?, target.get().shared(py)?);
+        from.copy_to(py, &to)
     }
 
     /// Frees the table for everybody; a handle that is closed stays so.

@@ -33,6 +33,19 @@ def test_examples_in_the_readme_run(service: Service) -> None:
     assert failed == 0 and tried > 10
 
 
+def test_examples_of_the_native_half_run(service: Service) -> None:
+    tried = 0
+    runner = doctest.DocTestRunner()
+    for name, method in inspect.getmembers(mivrhash._native.Table):
+        text = inspect.getdoc(method) or ""
+        if ">>>" in text:
+            around = {"RHash": mivrhash.RHash}
+            test = doctest.DocTestParser().get_doctest(text, around, name, None, None)
+            assert runner.run(test).failed == 0, name
+            tried += 1
+    assert tried > 8
+
+
 def test_everything_public_is_documented() -> None:
     for name in mivrhash.__all__:
         thing = getattr(mivrhash, name)

@@ -310,7 +310,7 @@ def test_memory_errors_are_memory_errors() -> None:
         table: RHash[int, bytes] = RHash(server.address, retry_deadline=1)
         with pytest.raises(MemoryError) as full:
             for n in range(100):
-                table[n] = b"x" * (1 << 20)
+                table[n] = b"x" * (1 << 19)
                 table.flush()
         assert isinstance(full.value, mivrhash.RHashError)
         assert full.value.key_count >= 1 and full.value.keys[0] in range(100)

@@ -171,6 +171,7 @@ impl Table {
         self.shared.lock().is_some()
     }
 
+    /// The table's number on its server, as `stats` shows it.
     #[getter]
     fn table_id(&self, py: Python<'_>) -> PyResult<u64> {
         let shared = self.shared(py)?;

@@ -1,0 +1,151 @@
+//! Reads: what the caches know is given at once, for all else the server is asked.
+
+use bytes::Bytes;
+use pyo3::{prelude::*, types::PyList};
+use rhash_client::blocking::encoded::EncodedKey;
+
+use super::Shared;
+use crate::errors;
+
+impl Shared {
+    /// The value of a key.
+    pub(crate) fn get<'py>(
+        &self,
+        py: Python<'py>,
+        key: EncodedKey,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(object) = self.look_live(py, key.bytes())? {
+            return Ok(Some(object));
+        }
+        let table = self.table(py)?;
+        let cached = table.get_cached(&key);
+        let value = match cached.map_err(|error| errors::of_client(py, &error))? {
+            Some(known) => known,
+            None => return self.get_remote(py, key),
+        };
+        match value {
+            Some(bytes) => self.decode(py, key.bytes(), &bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What the cache knows of a key: its value, or that there is none; or nothing. Never waits, for
+    /// tables without live values.
+    pub(crate) fn get_cached<'py>(
+        &self,
+        py: Python<'py>,
+        key: EncodedKey,
+    ) -> PyResult<Option<Option<Bound<'py, PyAny>>>> {
+        let cached = self.table(py)?.get_cached(&key);
+        match cached.map_err(|error| errors::of_client(py, &error))? {
+            None => Ok(None),
+            Some(None) => Ok(Some(None)),
+            Some(Some(bytes)) => self
+                .decode(py, key.bytes(), &bytes)
+                .map(|value| Some(Some(value))),
+        }
+    }
+
+    fn get_remote<'py>(
+        &self,
+        py: Python<'py>,
+        key: EncodedKey,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let own = Bytes::copy_from_slice(key.bytes());
+        let run = match self.table(py)?.epoch() {
+            // What is fetched ahead is of use only if it may be kept.
+            Some(_) => self.trail.lock().run(&own),
+            None => None,
+        };
+        let value = match run {
+            Some(run) if run.len() > 1 => {
+                let keys: Vec<_> = run
+                    .iter()
+                    .map(|key| self.raw_key(py, key))
+                    .collect::<PyResult<_>>()?;
+                let mut values = self.ask(py, |table| table.get_many(keys))?;
+                let bytes = values.iter().flatten().map(Bytes::len).sum();
+                self.trail.lock().learn(values.len(), bytes);
+                if values.is_empty() {
+                    None
+                } else {
+                    values.swap_remove(0)
+                }
+            }
+            _ => self.ask(py, |table| table.get(key))?,
+        };
+        match value {
+            Some(bytes) => self.decode(py, &own, &bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The values of several keys, in their order.
+    pub(crate) fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+        default: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let mut encoded = Vec::new();
+        for key in keys.try_iter()? {
+            let key = self.key(&key?)?;
+            if let Some(live) = &self.live
+                && let Some(entry) = live.get(py, key.bytes())
+            {
+                self.write_back(py, live, key.bytes(), &entry)?;
+            }
+            encoded.push(key);
+        }
+        let raw: Vec<Vec<u8>> = match &self.live {
+            Some(_) => encoded.iter().map(|key| key.bytes().to_vec()).collect(),
+            None => Vec::new(),
+        };
+        let values = self.ask(py, |table| table.get_many(encoded))?;
+        let mut objects = Vec::with_capacity(values.len());
+        for (at, value) in values.iter().enumerate() {
+            let key = raw.get(at).map(Vec::as_slice).unwrap_or_default();
+            objects.push(match value {
+                None => default.clone(),
+                Some(bytes) => match self.look_live(py, key)? {
+                    Some(object) => object,
+                    None => self.decode(py, key, bytes)?,
+                },
+            });
+        }
+        PyList::new(py, objects)
+    }
+
+    /// Whether there is an entry.
+    pub(crate) fn contains(&self, py: Python<'_>, key: EncodedKey) -> PyResult<bool> {
+        if self.look_live(py, key.bytes())?.is_some() {
+            return Ok(true);
+        }
+        let cached = self.table(py)?.get_cached(&key);
+        match cached.map_err(|error| errors::of_client(py, &error))? {
+            Some(known) => Ok(known.is_some()),
+            None => self.ask(py, |table| table.contains(key)),
+        }
+    }
+
+    /// A value that an iteration gave: the live one, if there is one.
+    pub(crate) fn iterated<'py>(
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+        bytes: &[u8],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(live) = &self.live
+            && !live.is_empty()
+            && let Some(object) = self.look_live(py, key)?
+        {
+            return Ok(object);
+        }
+        self.decode(py, key, bytes)
+    }
+
+    /// Remembers the keys of a page that an iteration gave.
+    pub(crate) fn remember(&self, page: Vec<Bytes>) {
+        self.trail.lock().push(page);
+    }
+}

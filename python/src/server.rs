@@ -1,7 +1,5 @@
 //! The server inside this process.
 
-use std::sync::Arc;
-
 use clap::Parser as _;
 use parking_lot::Mutex;
 use pyo3::{
@@ -39,7 +37,7 @@ struct Running {
 #[derive(Debug)]
 pub(crate) struct Server {
     address: String,
-    running: Mutex<Option<Arc<Owned<Mutex<Option<Running>>>>>>,
+    running: Mutex<Option<Owned<Running>>>,
 }
 
 #[pymethods]
@@ -63,7 +61,7 @@ impl Server {
         })?;
         Ok(Self {
             address: running.handle.local_addr().to_string(),
-            running: Mutex::new(Some(Arc::new(Owned::new(Mutex::new(Some(running)))))),
+            running: Mutex::new(Some(Owned::new(running))),
         })
     }
 
@@ -77,15 +75,14 @@ impl Server {
     #[getter]
     fn is_running(&self) -> bool {
         let running = self.running.lock();
-        running.as_ref().is_some_and(|running| running.is_ours())
+        running.as_ref().is_some_and(Owned::is_ours)
     }
 
     /// Stops it: named tables are written to disk. A server that was stopped stays so.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(running) = self.running.lock().take() else {
-            return Ok(());
-        };
-        let Some(running) = running.get().and_then(|running| running.lock().take()) else {
+        let running = self.running.lock().take();
+        // In a child of the process that started it, there is nothing to stop.
+        let Some(running) = running.and_then(Owned::into_inner) else {
             return Ok(());
         };
         py.detach(move || {

@@ -113,6 +113,10 @@ impl Table {
     }
 
     #[pyo3(signature = (client, name, kind, mode, pickle, live))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is called from one place in Python"
+    )]
     fn _open(
         &self,
         py: Python<'_>,

@@ -51,7 +51,9 @@ pub(crate) fn run(peers: &Peers, place: &Place, report: &mut Report) -> Result<(
     let size = format!("{:.1} M entries of 16 + 100 bytes", count as f64 / 1e6);
     report.fact("entries", &size);
     if peers.in_pieces.is_some() {
-        [BATCHES, SINGLES, SCAN].map(|workload| report.go_on(workload));
+        for workload in [BATCHES, SINGLES, SCAN] {
+            report.go_on(workload);
+        }
     }
     peers.take_turns(LOAD, &sides, report, |round, side, report| {
         work.run(side, round, place, report)

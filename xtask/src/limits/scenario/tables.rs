@@ -16,7 +16,10 @@ const LARGE_EVERY: u64 = 100;
 /// Bytes of a value.
 const VALUE_BYTES: usize = 100;
 /// After all are closed, memory is given back within this.
-const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(6);
+/// A connection keeps the buffer of a long request until it has been quiet for two seconds, so a
+/// look must come later than that after the one before.
+const LOOK_EVERY: Duration = Duration::from_millis(2500);
 /// And the tables' files may take this much.
 const DISK_LEFT_MAX: u64 = 16 << 20;
 
@@ -58,13 +61,12 @@ pub(super) fn run(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
             let stats = client.stats().await?;
             let (left, tracked) = (stats.tables.len(), stats.tracked_bytes);
             let is_given_back = left == 0 && tracked == 0;
-            // A connection keeps a long request's buffer for a while.
             if is_given_back || began.elapsed() > GIVEN_BACK_WITHIN {
                 let detail = || format!("{left} tables and {tracked} bytes in memory are left");
                 tally.note(is_given_back, detail);
                 return Ok(tally);
             }
-            tokio::time::sleep(GIVEN_BACK_WITHIN / 100).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     });
     report.answers(driven);

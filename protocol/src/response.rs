@@ -177,8 +177,16 @@ pub struct Stats {
     pub sled_bytes: u64,
     /// Blocks read from the cold tier for gets.
     pub cold_reads: u64,
-    /// Time that writers were made to wait, summed.
+    /// Writes that waited for RAM to become free.
+    pub stalls: u64,
+    /// How long they waited, summed.
     pub stall_ms: u64,
+    /// How long the one that waited longest did.
+    pub stall_ms_max: u64,
+    /// Spills that waited for merges, since a table had too many runs to be read quickly.
+    pub merge_stalls: u64,
+    /// How long they waited, summed.
+    pub merge_stall_ms: u64,
     /// Connections open now.
     pub connections: u64,
     /// Sessions alive now, connected or within their lease.

@@ -226,14 +226,18 @@ fn stats() {
         merged_bytes: 11,
         sled_bytes: 12,
         cold_reads: 13,
-        stall_ms: 14,
-        connections: 15,
-        sessions: 16,
-        operations: 17,
+        stalls: 14,
+        stall_ms: 15,
+        stall_ms_max: 16,
+        merge_stalls: 17,
+        merge_stall_ms: 18,
+        connections: 19,
+        sessions: 20,
+        operations: 21,
         tables: vec![info()],
     };
     let mut bytes =
-        b"\x0c\x031.2\x01\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x01"
+        b"\x0c\x031.2\x01\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x01"
             .to_vec();
     bytes.extend_from_slice(INFO);
     is(&Response::Stats(Box::new(stats)), &bytes);

@@ -1,6 +1,9 @@
 //! What the engine counts for `stats`.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 /// Counters since the start; each is exact, but they are not read at one moment.
 #[derive(Debug, Default)]
@@ -15,8 +18,31 @@ pub(crate) struct Counters {
     pub(crate) merges: AtomicU64,
     /// Bytes that merges wrote.
     pub(crate) merged_bytes: AtomicU64,
-    /// Microseconds that writers waited.
-    pub(crate) stall_us: AtomicU64,
+    /// Requests that waited for RAM.
+    pub(crate) stalls: Stalls,
+    /// Spills that waited for merges.
+    pub(crate) merge_stalls: Stalls,
+}
+
+/// Waits that somebody may have noticed.
+#[derive(Debug, Default)]
+pub(crate) struct Stalls {
+    /// How many.
+    pub(crate) count: AtomicU64,
+    /// Their microseconds, summed.
+    pub(crate) total_us: AtomicU64,
+    /// Those of the longest.
+    pub(crate) longest_us: AtomicU64,
+}
+
+impl Stalls {
+    /// Counts one that has ended.
+    pub(crate) fn note(&self, waited: Duration) {
+        let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        count(&self.count, 1);
+        count(&self.total_us, waited_us);
+        self.longest_us.fetch_max(waited_us, Relaxed);
+    }
 }
 
 /// Adds to a counter.

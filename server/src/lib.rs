@@ -25,6 +25,7 @@ mod mapped;
 mod ranges;
 pub mod data_dir;
 mod governor;
+mod background;
 mod pool;
 mod readings;
 mod counters;

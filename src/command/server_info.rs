@@ -128,7 +128,17 @@ fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
                 size(stats.merged_bytes)
             ),
         ),
-        ("stalled", format!("{:.1} s", seconds(stats.stall_ms))),
+        (
+            "stalled",
+            format!(
+                "{} writes, {:.1} s in all, {:.3} s at most; {} spills waited for merges, {:.1} s",
+                count(stats.stalls),
+                seconds(stats.stall_ms),
+                seconds(stats.stall_ms_max),
+                count(stats.merge_stalls),
+                seconds(stats.merge_stall_ms)
+            ),
+        ),
         (
             "clients",
             format!(

@@ -60,6 +60,9 @@ const LONG_REQUESTS_MAX: usize = 4;
 /// The most values that a connection may be sent as streams at once.
 const STREAMS_MAX: usize = 16;
 
+/// After so many bytes of requests a connection lets the others have its thread.
+const TURN_BYTES: usize = 16 * 1024;
+
 /// Why a connection ends.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -175,6 +178,7 @@ impl Clerk {
             room: AssemblyRoom::new(Arc::clone(&self.hub.requests_room)),
             stop: self.stop.clone(),
             stopping: self.hub.stopping.clone(),
+            turn_bytes: 0,
         };
         reader.trim(self.hub.read_ahead_bytes());
         loop {
@@ -229,6 +233,13 @@ impl Clerk {
                 intake.room.release();
             }
         }
+        intake.turn_bytes += frame_bytes;
+        if intake.turn_bytes >= TURN_BYTES {
+            // A client that loads always has the next request ready. Its connection would keep this
+            // thread for tens of milliseconds, and no other thread may be looking at the sockets.
+            intake.turn_bytes = 0;
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 
@@ -282,6 +293,8 @@ struct Intake {
     room: AssemblyRoom,
     stop: watch::Receiver<bool>,
     stopping: watch::Receiver<bool>,
+    /// What was taken since it last let others have its thread.
+    turn_bytes: usize,
 }
 
 impl Intake {

@@ -155,21 +155,18 @@ impl Budget {
         self.freed.notify_waiters();
     }
 
-    /// Waits until a write of about `bytes` may go in; returns the microseconds that it took.
+    /// Waits until a write of about `bytes` may go in.
     ///
     /// # Errors
     /// What keeps RAM from becoming free, if that goes on for too long.
-    pub(crate) async fn admit(&self, bytes: usize) -> Result<u64, WireError> {
-        if self.try_admit(bytes) {
-            return Ok(0);
-        }
+    pub(crate) async fn admit(&self, bytes: usize) -> Result<(), WireError> {
         let _waiting = Waiting::among(&self.waiting);
         let began = Instant::now();
         while began.elapsed() < STALL_MAX {
             self.wake_governor();
             let freed = self.freed.notified();
             if self.try_admit(bytes) {
-                return Ok(began.elapsed().as_micros() as u64);
+                return Ok(());
             }
             if let Some(trouble) = self.trouble() {
                 return Err(trouble);
@@ -187,17 +184,16 @@ impl Budget {
         }))
     }
 
+    /// Whether more is charged than there is room for.
+    pub(crate) fn is_short(&self) -> bool {
+        self.tracked_bytes() > self.entries_bytes_max()
+    }
+
     /// Waits until entries have made room for what was charged, or cannot, or a while has passed.
     pub(crate) async fn make_room(&self) {
-        if self.tracked_bytes() <= self.entries_bytes_max() {
-            return;
-        }
         let began = Instant::now();
         let _waiting = Waiting::among(&self.waiting);
-        while self.tracked_bytes() > self.entries_bytes_max()
-            && !self.at_floor.load(Relaxed)
-            && began.elapsed() < ROOM_WAIT_MAX
-        {
+        while self.is_short() && !self.at_floor.load(Relaxed) && began.elapsed() < ROOM_WAIT_MAX {
             self.wake_governor();
             let freed = self.freed.notified();
             // Elapsing is no failure: the loop looks again.

@@ -22,14 +22,14 @@ pub(crate) use budget::Budget;
 pub(crate) use resident::Resident;
 
 use crate::{
-    allocator,
+    allocator, background,
     shared::Shared,
     store::Tables,
     table::{MergeDone, Table},
 };
 
 /// The governor looks at least this often.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After a spill or merge that failed, it waits this long.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Of the limit, this part stays free for what nobody foresees.
@@ -202,6 +202,7 @@ impl Steering<'_> {
 
 /// Merges until the budget stops it.
 pub(crate) fn merge(shared: &Shared, tables: &Tables) {
+    background::step_back();
     while !shared.budget.is_stopping() {
         let mut by_depth: Vec<(usize, Arc<Table>)> = tables
             .all()

@@ -5,7 +5,7 @@
 //! room, and a table that is read stays hot, as does one that is small. When more is in use than
 //! that, use ages in the largest table first: in the end tables of equal use have equal shares.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, sync::Arc, time::Instant};
 
 use super::{Budget, LOOK_EVERY, Steering};
 use crate::{
@@ -110,7 +110,11 @@ fn spill_some(
         }
         wait_for_merges(shared, &giver.table, steering);
         steering.look();
-        match giver.table.spill(shared.steps.spill_bytes, sweep) {
+        let meanwhile = || steering.look();
+        match giver
+            .table
+            .spill_behind(shared.steps.spill_bytes, sweep, meanwhile)
+        {
             Ok(spilled) => {
                 any |= spilled == Spilled::Some;
                 budget.set_trouble(None);
@@ -129,13 +133,20 @@ fn spill_some(
 
 /// Holds spills back while a table has too many runs to be read quickly.
 fn wait_for_merges(shared: &Shared, table: &Table, steering: &mut Steering<'_>) {
-    while table.runs_deepest() >= RUNS_STALL
-        && !shared.budget.is_stopping()
-        && !table.is_closed()
-        && shared.merge_trouble.lock().is_none()
-    {
+    let must_wait = || {
+        table.runs_deepest() >= RUNS_STALL
+            && !shared.budget.is_stopping()
+            && !table.is_closed()
+            && shared.merge_trouble.lock().is_none()
+    };
+    if !must_wait() {
+        return;
+    }
+    let began = Instant::now();
+    while must_wait() {
         shared.merge_wanted.ring();
         shared.merge_done.wait(LOOK_EVERY);
         steering.look();
     }
+    shared.counters.merge_stalls.note(began.elapsed());
 }

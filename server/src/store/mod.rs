@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use parking_lot::Mutex;
@@ -24,7 +25,7 @@ use names::{check_names, check_same};
 
 use crate::{
     cold::{ColdOptions, ColdStore},
-    counters::{Counters, count},
+    counters::Counters,
     data_dir::{
         DataDir,
         manifest::{Edit, Manifest, TableState},
@@ -80,8 +81,11 @@ impl BufferAccount {
     pub(crate) async fn make_room(&self) {
         if let Self(Some(shared)) = self
             && shared.cold.is_some()
+            && shared.budget.is_short()
         {
+            let began = Instant::now();
             shared.budget.make_room().await;
+            shared.counters.stalls.note(began.elapsed());
         }
     }
 }
@@ -291,7 +295,11 @@ impl Store {
             merged_bytes: counters.merged_bytes.load(Relaxed),
             sled_bytes: cold.map_or(0, ColdStore::sled_bytes),
             cold_reads: cold.map_or(0, ColdStore::reads),
-            stall_ms: counters.stall_us.load(Relaxed) / 1000,
+            stalls: counters.stalls.count.load(Relaxed),
+            stall_ms: counters.stalls.total_us.load(Relaxed) / 1000,
+            stall_ms_max: counters.stalls.longest_us.load(Relaxed) / 1000,
+            merge_stalls: counters.merge_stalls.count.load(Relaxed),
+            merge_stall_ms: counters.merge_stalls.total_us.load(Relaxed) / 1000,
             tables: self.tables(),
             ..Stats::default()
         }
@@ -310,9 +318,11 @@ impl Store {
         // Without a cold tier nothing that a write waits for would ever happen: the table itself
         // refuses what has no room, and takes what gives room back.
         let bytes = if self.shared.cold.is_some() { bytes } else { 0 };
-        if bytes > 0 {
-            let waited_us = self.shared.budget.admit(bytes).await?;
-            count(&self.shared.counters.stall_us, waited_us);
+        if bytes > 0 && !self.shared.budget.try_admit(bytes) {
+            let began = Instant::now();
+            let admitted = self.shared.budget.admit(bytes).await;
+            self.shared.counters.stalls.note(began.elapsed());
+            admitted?;
         }
         Ok(Admission {
             shared: Arc::clone(&self.shared),

@@ -5,16 +5,18 @@
 //! it, the run takes their place. A spill that fails leaves the pieces in transit, where they are
 //! read and tried again.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use parking_lot::MutexGuard;
-use rhash_protocol::TableKind;
+use rhash_protocol::{ErrorCode, TableKind};
 
 use super::{Table, TableError};
 use crate::{
+    background,
     cold::{ColdError, ColdStore, RecordKind, RecordSource, Run},
     counters::count,
     data_dir::manifest::Edit,
+    governor::{Bell, LOOK_EVERY},
     hot::{Frozen, FrozenSource, Sweep},
     ranges::Ranges,
     shared::cold_error,
@@ -23,6 +25,9 @@ use crate::{
 /// A sweep looks at so many bytes of entries at a time: others wait for the lock no longer than that
 /// takes.
 const STEP_BYTES: usize = 1 << 20;
+
+/// Writing a run calls nothing deep.
+const STACK_BYTES: usize = 512 * 1024;
 
 /// What a spill came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +55,51 @@ impl Table {
         let Some(store) = &self.shared.cold else {
             return Ok(Spilled::Nothing);
         };
-        let Some((pieces, cold)) = self.take_out(bytes_target, sweep) else {
+        match self.take_out(bytes_target, sweep) {
+            Some(taken_out) => self.write_out(store, taken_out),
+            None => Ok(Spilled::Nothing),
+        }
+    }
+
+    /// Like [`Table::spill`], but writes in the background, and calls `meanwhile` every now and then.
+    pub(crate) fn spill_behind(
+        &self,
+        bytes_target: usize,
+        sweep: Sweep,
+        mut meanwhile: impl FnMut(),
+    ) -> Result<Spilled, TableError> {
+        let Some(store) = &self.shared.cold else {
             return Ok(Spilled::Nothing);
         };
+        let Some(taken_out) = self.take_out(bytes_target, sweep) else {
+            return Ok(Spilled::Nothing);
+        };
+        let written = Bell::default();
+        thread::scope(|scope| {
+            let write = || {
+                background::step_back();
+                let result = self.write_out(store, taken_out);
+                written.ring();
+                result
+            };
+            let writing = thread::Builder::new()
+                .name("spill".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, write)
+                .map_err(|error| no_thread(&error))?;
+            while !writing.is_finished() {
+                written.wait(LOOK_EVERY);
+                meanwhile();
+            }
+            writing.join().unwrap_or_else(|_panic| Err(panicked()))
+        })
+    }
+
+    fn write_out(
+        &self,
+        store: &ColdStore,
+        (pieces, cold): TakenOut,
+    ) -> Result<Spilled, TableError> {
         #[cfg(test)]
         self.shared.hooks.reached(super::hooks::Point::SpillFrozen);
         let written = self
@@ -202,6 +249,20 @@ impl Table {
         drop(left);
         self.shared.merge_wanted.ring();
         Ok(Spilled::Some)
+    }
+}
+
+fn no_thread(error: &std::io::Error) -> TableError {
+    TableError {
+        code: ErrorCode::Storage,
+        text: format!("cannot start a thread that spills: {error}"),
+    }
+}
+
+fn panicked() -> TableError {
+    TableError {
+        code: ErrorCode::Storage,
+        text: "a spill failed inside the server; its log says more".to_owned(),
     }
 }
 

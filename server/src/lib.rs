@@ -27,6 +27,7 @@ pub mod data_dir;
 mod governor;
 mod background;
 mod pool;
+mod flights;
 mod readings;
 mod counters;
 pub mod key_hash;

@@ -10,10 +10,12 @@ use crate::{
         DataDirError,
         manifest::{Edit, Manifest},
     },
+    flights::Flights,
     governor::{Bell, Budget, Steps},
     key_hash::KeyHasher,
     pool::ReadPool,
     readings::Readings,
+    table::{Found, ReadName},
 };
 
 /// What all tables of a store share.
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) steps: Steps,
     /// The threads that read cold blocks.
     pub(crate) pool: ReadPool,
+    /// The cold keys that are read right now.
+    pub(crate) flights: Flights<ReadName, Result<Found, WireError>>,
     /// For `stats`.
     pub(crate) counters: Counters,
     /// The longest value that a put may carry.

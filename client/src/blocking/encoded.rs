@@ -383,7 +383,7 @@ impl Iterator for EncodedPages {
         match taken {
             Ok((pages, Some(Ok(piece)))) => {
                 self.pages = Some(pages);
-                Some(Ok(piece))
+                Some(Ok(piece.collect()))
             }
             Ok((_, Some(Err(error)))) | Err(error) => Some(Err(error)),
             Ok((_, None)) => None,

@@ -8,14 +8,14 @@ use crate::{
     codec::{Element, Item, Stored},
     error::Result,
     hash::{Decoder, decode_key, decode_read},
-    table::{ByteStream, PageStream, ScanEntry},
+    table::{ByteStream, PageStream, Piece, ScanEntry},
 };
 
 /// The encoded entries of a table.
 pub(super) struct Pieces {
     /// None after the end or an error.
     pages: Option<PageStream>,
-    piece: std::vec::IntoIter<ScanEntry>,
+    piece: Piece,
     driver: Arc<Driver>,
 }
 
@@ -23,7 +23,7 @@ impl Pieces {
     pub(super) fn new(pages: PageStream, driver: Arc<Driver>) -> Self {
         Self {
             pages: Some(pages),
-            piece: Vec::new().into_iter(),
+            piece: Piece::default(),
             driver,
         }
     }
@@ -45,7 +45,7 @@ impl Iterator for Pieces {
             match taken {
                 Ok((pages, Some(Ok(piece)))) => {
                     self.pages = Some(pages);
-                    self.piece = piece.into_iter();
+                    self.piece = piece;
                 }
                 Ok((_, Some(Err(error)))) | Err(error) => return Some(Err(error)),
                 Ok((_, None)) => return None,

@@ -13,20 +13,20 @@ use super::{decode_failed, decode_key, decode_read};
 use crate::{
     codec::{Element, Item, Stored},
     error::Result,
-    table::{ByteStream, PageStream, ScanEntry},
+    table::{ByteStream, PageStream, Piece, ScanEntry},
 };
 
 /// Takes entries out of pieces of pages.
 struct Scan {
     pages: PageStream,
-    piece: std::vec::IntoIter<ScanEntry>,
+    piece: Piece,
 }
 
 impl Scan {
     fn new(pages: PageStream) -> Self {
         Self {
             pages,
-            piece: Vec::new().into_iter(),
+            piece: Piece::default(),
         }
     }
 
@@ -38,7 +38,7 @@ impl Scan {
             match ready!(self.pages.pieces.poll_recv(context)) {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(piece)) => self.piece = piece.into_iter(),
+                Some(Ok(piece)) => self.piece = piece,
             }
         }
     }

@@ -7,6 +7,7 @@
 //! repeated. The bytes of unanswered calls are bounded.
 
 use std::{
+    ops::Range,
     sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
@@ -292,6 +293,24 @@ impl Reply {
                 "an answer cannot be read",
                 error,
             )),
+        }
+    }
+
+    /// The whole answer as it came, for parts that [`span`](Self::span) found.
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
+    /// Where a part lies in the answer.
+    pub(crate) fn span(&self, part: &[u8]) -> Range<usize> {
+        let start = part
+            .as_ptr()
+            .addr()
+            .wrapping_sub(self.bytes.as_ptr().addr());
+        match start.checked_add(part.len()) {
+            Some(end) if end <= self.bytes.len() => start..end,
+            // An empty part may lie anywhere.
+            _ => 0..0,
         }
     }
 

@@ -34,7 +34,7 @@ use self::flush::Failing;
 pub use self::{fetch::ByteStream, scan::ScanEntry};
 pub(crate) use self::{
     read::Cached,
-    scan::PageStream,
+    scan::{PageStream, Piece},
     write::{Condition, Outcome},
 };
 

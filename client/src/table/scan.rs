@@ -1,13 +1,16 @@
 //! Going through a table page by page, one page ahead of the user.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use rhash_protocol::{Request, Response, ScanWhat, Slot};
 use tokio::sync::mpsc;
 
 use super::{TableCore, read::malformed};
-use crate::{error::Result, pipeline};
+use crate::{
+    error::Result,
+    pipeline::{self, Patience, PendingReply},
+};
 
 /// The most entries that a page may have.
 const PAGE_ENTRIES_MAX: u32 = 16_384;
@@ -24,10 +27,41 @@ pub struct ScanEntry {
     pub value: Bytes,
 }
 
+/// Entries of a page, cut out of it only when they are taken: whoever takes them then counts the
+/// references to the page alone, and not against the task that reads the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Piece {
+    page: Bytes,
+    spans: std::vec::IntoIter<Span>,
+    /// An entry whose value was fetched by itself; comes after the spans.
+    long: Option<ScanEntry>,
+}
+
+/// Where an entry's key and value lie in its page.
+#[derive(Debug)]
+struct Span {
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
 /// The entries of a table, as pieces of pages.
 #[derive(Debug)]
 pub(crate) struct PageStream {
-    pub(crate) pieces: mpsc::Receiver<Result<Vec<ScanEntry>>>,
+    pub(crate) pieces: mpsc::Receiver<Result<Piece>>,
+}
+
+impl Iterator for Piece {
+    type Item = ScanEntry;
+
+    fn next(&mut self) -> Option<ScanEntry> {
+        match self.spans.next() {
+            Some(Span { key, value }) => Some(ScanEntry {
+                key: self.page.slice(key),
+                value: self.page.slice(value),
+            }),
+            None => self.long.take(),
+        }
+    }
 }
 
 impl TableCore {
@@ -47,52 +81,79 @@ impl TableCore {
     async fn scan_to(
         self: &Arc<Self>,
         what: ScanWhat,
-        pieces: &mpsc::Sender<Result<Vec<ScanEntry>>>,
+        pieces: &mpsc::Sender<Result<Piece>>,
     ) -> Result<()> {
         self.check()?;
         self.flush().await?;
-        let mut cursor: Option<Vec<u8>> = None;
+        let mut asked = self.ask_page(None, what).await?;
         loop {
-            let request = Request::Scan {
-                table: self.id,
-                cursor: cursor.as_deref(),
-                what,
-                entries_max: PAGE_ENTRIES_MAX,
-            };
-            let reply = self.call(request).await?;
-            let page = match reply.response()? {
+            let pipeline = &self.client.pipeline;
+            let reply = pipeline.wait(asked, Patience::Bounded).await;
+            let reply = reply.inspect_err(|error| self.note(error))?;
+            let page = match reply.response().inspect_err(|error| self.note(error))? {
                 Response::Page(page) => page,
                 other => return Err(pipeline::unexpected(&other)),
             };
-            let mut piece = Vec::with_capacity(page.entries.count());
+            // The server makes the next page while this one is taken apart and read.
+            let next = match &page.next {
+                Some(cursor) => Some(self.ask_page(Some(cursor), what).await?),
+                None => None,
+            };
+            let mut spans = Vec::with_capacity(page.entries.count());
             for entry in page.entries.iter() {
                 let entry = entry.map_err(malformed)?;
                 let value = match entry.value {
-                    Slot::Value(value) => reply.slice(value),
-                    Slot::Absent => Bytes::new(),
+                    Slot::Value(value) => reply.span(value),
+                    Slot::Absent => 0..0,
                     Slot::Large(_) => {
                         // Long values go one by one, so that few are in memory.
-                        if !piece.is_empty()
-                            && pieces.send(Ok(std::mem::take(&mut piece))).await.is_err()
-                        {
-                            return Ok(());
-                        }
-                        match self.fetch_whole(entry.key).await? {
-                            Some(value) => value,
+                        let long = match self.fetch_whole(entry.key).await? {
+                            Some(value) => ScanEntry {
+                                key: Bytes::copy_from_slice(entry.key),
+                                value,
+                            },
                             // It was removed since.
                             None => continue,
+                        };
+                        let piece = Piece {
+                            page: reply.bytes(),
+                            spans: std::mem::take(&mut spans).into_iter(),
+                            long: Some(long),
+                        };
+                        if pieces.send(Ok(piece)).await.is_err() {
+                            return Ok(());
                         }
+                        continue;
                     }
                 };
-                piece.push(ScanEntry {
-                    key: reply.slice(entry.key),
+                spans.push(Span {
+                    key: reply.span(entry.key),
                     value,
                 });
             }
-            cursor = page.next;
-            if pieces.send(Ok(piece)).await.is_err() || cursor.is_none() {
+            let piece = Piece {
+                page: reply.bytes(),
+                spans: spans.into_iter(),
+                long: None,
+            };
+            if pieces.send(Ok(piece)).await.is_err() {
                 return Ok(());
             }
+            match next {
+                Some(next) => asked = next,
+                None => return Ok(()),
+            }
         }
+    }
+
+    async fn ask_page(&self, cursor: Option<&[u8]>, what: ScanWhat) -> Result<PendingReply> {
+        let request = Request::Scan {
+            table: self.id,
+            cursor,
+            what,
+            entries_max: PAGE_ENTRIES_MAX,
+        };
+        let pipeline = &self.client.pipeline;
+        pipeline.send(request, Patience::Bounded).await
     }
 }

@@ -303,8 +303,13 @@ impl Bucket {
 
     /// All entries in the order of places and keys.
     pub(crate) fn sorted_refs(&self) -> Vec<EntryRef> {
-        let mut keyed: Vec<(u64, EntryRef)> =
-            self.refs().map(|at| (self.arena.place(at), at)).collect();
+        self.sorted_refs_from(0)
+    }
+
+    /// The entries from a place on, in the order of places and keys.
+    pub(crate) fn sorted_refs_from(&self, from: u64) -> Vec<EntryRef> {
+        let keyed = self.refs().map(|at| (self.arena.place(at), at));
+        let mut keyed: Vec<(u64, EntryRef)> = keyed.filter(|&(place, _)| place >= from).collect();
         keyed.sort_unstable_by(|(left_place, left), (right_place, right)| {
             left_place
                 .cmp(right_place)

@@ -169,7 +169,7 @@ impl HotMap {
         let mut bytes = 0;
         while slot < self.directory.len() {
             let bucket = &self.buckets[self.directory[slot] as usize];
-            for at in bucket.sorted_refs() {
+            for at in bucket.sorted_refs_from(from) {
                 let entry = bucket.entry(at);
                 let position = (entry.header.place, entry.key);
                 let wanted = match after {
@@ -211,7 +211,7 @@ impl HotMap {
         let mut entries = 0;
         while slot < self.directory.len() {
             let bucket = &self.buckets[self.directory[slot] as usize];
-            for at in bucket.sorted_refs() {
+            for at in bucket.sorted_refs_from(from) {
                 let entry = bucket.entry(at);
                 if entry.header.place >= from {
                     visitor(&entry);

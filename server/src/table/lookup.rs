@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rhash_protocol::limits::INLINE_VALUE_BYTES_MAX;
+
 use super::{State, Table, TableError};
 use crate::{
     cold::{ColdError, Fold, RecordKind, RecordSource, Run},
@@ -24,9 +26,17 @@ pub(super) struct Lookup {
     token: (Option<u32>, u64),
 }
 
+/// What names a read: the table, the key, and the state of it that is read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ReadName {
+    table: u64,
+    key: Box<[u8]>,
+    token: (Option<u32>, u64),
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// No entry.
     Absent,
     /// The whole value.
@@ -151,6 +161,18 @@ impl Table {
             Ok(Found::Value(value))
         };
         read().map_err(|error: ColdError| cold_error(&error))
+    }
+
+    /// Reads as [`read`](Self::read) does what an answer can hold, together with whoever reads the
+    /// same at this moment.
+    pub(super) fn read_shared(&self, lookup: &Lookup) -> Result<Found, TableError> {
+        let name = ReadName {
+            table: self.id,
+            key: lookup.key.clone(),
+            token: lookup.token,
+        };
+        let read = || self.read(lookup, INLINE_VALUE_BYTES_MAX);
+        self.shared.flights.share(&name, read)
     }
 
     /// Whether a looked-up key has an entry; reads no more than its newest record.

@@ -35,6 +35,7 @@ use crate::{
     shared::Shared,
 };
 
+pub(crate) use lookup::{Found, ReadName};
 pub(crate) use merge::{MergeDone, RUNS_STALL};
 pub(crate) use spill::Spilled;
 

@@ -203,7 +203,7 @@ impl BatchRead {
                 .hooks
                 .reached(super::hooks::Point::BatchLooked);
             let found = match self.question {
-                Question::Value => self.table.read(lookup, INLINE_VALUE_BYTES_MAX),
+                Question::Value => self.table.read_shared(lookup),
                 Question::Presence => self.table.has(lookup).map(|has| {
                     if has {
                         Found::Value(Vec::new())

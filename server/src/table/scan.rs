@@ -13,7 +13,7 @@ use rhash_protocol::{
     packed::push_page_entry,
 };
 
-use super::{Answer, PackedReply, PageReply, Table, TableError, check::bad_request};
+use super::{Answer, PackedReply, PageReply, State, Table, TableError, check::bad_request};
 use crate::{
     cold::{ColdError, Fold, RecordSource},
     hot::FrozenSource,
@@ -22,6 +22,10 @@ use crate::{
 
 /// Hot entries copied for a page, in bytes.
 const SNAPSHOT_BYTES_MAX: usize = ANSWER_BYTES_TARGET;
+const SNAPSHOT_BYTES_MIN: usize = 8 * 1024;
+/// A page is expected to hold hot entries in their share of the table; so many times that is
+/// copied, since a page that needs more has to begin again.
+const SNAPSHOT_SLACK: u64 = 2;
 /// What a page reads ahead in all runs together.
 const READ_AHEAD_BYTES: usize = 256 * 1024;
 const READ_AHEAD_BYTES_MIN: usize = 8 * 1024;
@@ -130,7 +134,8 @@ impl Table {
             return Err(self.closed_error());
         }
         let after = cursor.after.as_deref();
-        let snapshot = Arc::new(state.hot.snapshot(cursor.place, after, SNAPSHOT_BYTES_MAX));
+        let bytes_max = snapshot_bytes(&state);
+        let snapshot = Arc::new(state.hot.snapshot(cursor.place, after, bytes_max));
         let transit = state.transit.clone();
         let cold = Arc::clone(&state.cold);
         drop(state);
@@ -174,6 +179,15 @@ impl Table {
         }
         Ok((Fold::new(sources, self.kind), end))
     }
+}
+
+/// How much of the hot entries to copy for a page.
+fn snapshot_bytes(state: &State) -> usize {
+    let hot = state.hot.footprint_bytes() as u64;
+    let cold: u64 = state.cold.runs().iter().map(|run| run.bytes()).sum();
+    let share =
+        (SNAPSHOT_BYTES_MAX as u64 * SNAPSHOT_SLACK).saturating_mul(hot) / (hot + cold).max(1);
+    (share as usize).clamp(SNAPSHOT_BYTES_MIN, SNAPSHOT_BYTES_MAX)
 }
 
 /// Passes over records at the cursor's place up to and with its key.

@@ -109,7 +109,8 @@ async fn run(
     let own_window = Arc::clone(&window);
     let mut writing = tokio::spawn(async move {
         let written = outbox::write_out(&mut writer, queue, notices, &own_window).await;
-        (writer, written)
+        // A writer that failed goes at once, so that the peer sees the end.
+        written.map(|()| writer)
     });
     let mut clerk = Clerk {
         hub: Arc::clone(hub),
@@ -128,7 +129,7 @@ async fn run(
         writing.abort();
     }
     match timeout(DRAIN_MAX, &mut writing).await {
-        Ok(Ok((mut writer, Ok(())))) => {
+        Ok(Ok(Ok(mut writer))) => {
             // Whether the last word arrives matters to nobody any more.
             drop(timeout(DRAIN_MAX, last_word(&mut writer, end)).await);
         }
@@ -178,6 +179,7 @@ impl Clerk {
             room: AssemblyRoom::new(Arc::clone(&self.hub.requests_room)),
             stop: self.stop.clone(),
             stopping: self.hub.stopping.clone(),
+            outbox: self.outbox.clone(),
             turn_bytes: 0,
         };
         reader.trim(self.hub.read_ahead_bytes());
@@ -293,6 +295,8 @@ struct Intake {
     room: AssemblyRoom,
     stop: watch::Receiver<bool>,
     stopping: watch::Receiver<bool>,
+    /// Closed when the connection's writer has given up.
+    outbox: mpsc::Sender<Outgoing>,
     /// What was taken since it last let others have its thread.
     turn_bytes: usize,
 }
@@ -308,6 +312,7 @@ impl Intake {
             biased;
             _ = self.stop.wait_for(|stop| *stop) => Err(End::TakenOver),
             _ = self.stopping.wait_for(|stopping| *stopping) => Err(End::Stopping),
+            () = self.outbox.closed() => Err(End::Closed),
             came = coming => Ok(Some(came)),
             () = sleep(at_most) => Ok(None),
         }

@@ -80,7 +80,7 @@ where
                 unless_stalled(window, write(writer, outgoing)).await?;
             }
             for notice in taken {
-                write_notice(writer, &notice).await?;
+                unless_stalled(window, write_notice(writer, &notice)).await?;
             }
         }
     }

@@ -107,7 +107,8 @@ fn decimal_form(text: &str) -> Option<Value> {
     if digits.is_empty() {
         return Some(Value::Int(0));
     }
-    if exponent >= 0 && digits.len() as i64 + exponent <= WHOLE_DIGITS_MAX as i64 {
+    let whole_digits = exponent.checked_add(digits.len() as i64);
+    if exponent >= 0 && whole_digits.is_some_and(|digits| digits <= WHOLE_DIGITS_MAX as i64) {
         digits.resize(digits.len() + exponent as usize, 0);
         return Some(Value::whole(negative, magnitude(&digits)));
     }

@@ -50,8 +50,13 @@ impl Watch {
         watch
     }
 
-    fn end(self) -> u64 {
-        self.most.load(Relaxed)
+    /// Ends the looks: something was seen, and never more than this.
+    fn end_within(self, limit_bytes: u64) {
+        let most = self.most.load(Relaxed);
+        assert!(
+            most > 0 && most <= limit_bytes,
+            "{most} bytes under a limit of {limit_bytes}"
+        );
     }
 }
 
@@ -120,11 +125,7 @@ async fn values_of_all_lengths_far_beyond_the_limit_stay_under_it() -> TestResul
             Slot::Absent => return Err(format!("value {wanted} is lost").into()),
         }
     }
-    let most = watch.end();
-    assert!(
-        most > 0 && most <= LIMIT_BYTES,
-        "{most} bytes under a limit of {LIMIT_BYTES}"
-    );
+    watch.end_within(LIMIT_BYTES);
     Ok(())
 }
 
@@ -165,11 +166,7 @@ async fn ten_thousand_small_tables_fit_the_least_limit_and_are_given_back() -> T
         (stats.tables.len(), stats.tracked_bytes, stats.sled_bytes),
         (0, 0, 0)
     );
-    let most = watch.end();
-    assert!(
-        most > 0 && most <= LIMIT_BYTES,
-        "{most} bytes under a limit of {LIMIT_BYTES}"
-    );
+    watch.end_within(LIMIT_BYTES);
     Ok(())
 }
 
@@ -203,11 +200,7 @@ async fn values_of_a_few_kilobytes_far_beyond_the_limit_stay_under_it() -> TestR
     }
     let expected = Some(vec![7; bytes as usize]);
     assert_eq!(peer.get(table, &7u64.to_le_bytes()).await?, expected);
-    let most = watch.end();
-    assert!(
-        most > 0 && most <= LIMIT_BYTES,
-        "{most} bytes under a limit of {LIMIT_BYTES}"
-    );
+    watch.end_within(LIMIT_BYTES);
     Ok(())
 }
 
@@ -249,10 +242,6 @@ async fn two_hundred_busy_connections_stay_under_the_limit() -> TestResult {
     for done in futures_util::future::join_all(busy).await {
         done?;
     }
-    let most = watch.end();
-    assert!(
-        most > 0 && most <= CONNECTIONS_LIMIT_BYTES,
-        "{most} bytes under a limit of {CONNECTIONS_LIMIT_BYTES}"
-    );
+    watch.end_within(CONNECTIONS_LIMIT_BYTES);
     Ok(())
 }

@@ -10,21 +10,11 @@ use rhash_server::{
     allocator,
     args::{Args, LogLevel},
     config::Config,
-    embed::{Handle, Server as RustServer},
+    embed::{self, Handle, Server as RustServer},
 };
 use tokio::runtime::Runtime;
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::{errors, fork::Owned};
-
-/// Requests are short and the disk has threads of its own: more would only cost memory.
-const WORKERS_MAX: usize = 8;
-
-/// Requests that may touch the disk for long share these.
-const BLOCKING_THREADS_MAX: usize = 8;
-
-/// The stack of each of them; nothing that they run recurses.
-const STACK_BYTES: usize = 512 * 1024;
 
 #[derive(Debug)]
 struct Running {
@@ -97,14 +87,7 @@ impl Server {
 }
 
 fn start(config: Config) -> Result<Running, Box<dyn std::error::Error + Send + Sync>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.min(WORKERS_MAX))
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .thread_stack_size(STACK_BYTES)
-        .thread_name("rhash")
-        .enable_all()
-        .build()?;
+    let runtime = embed::runtime()?;
     let handle = runtime.block_on(RustServer::start(config))?;
     Ok(Running { handle, runtime })
 }
@@ -116,16 +99,8 @@ pub(crate) fn become_server(log: &str) -> PyResult<()> {
     allocator::give_back_soon();
     let level =
         <LogLevel as clap::ValueEnum>::from_str(log, true).map_err(PyValueError::new_err)?;
-    let filter = match level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(filter)
+        .with_max_level(level.filter())
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)

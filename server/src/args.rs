@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use rhash_protocol::limits::DEFAULT_PORT;
+use tracing::level_filters::LevelFilter;
 
 use crate::size::{ByteSize, parse_span};
 
@@ -96,6 +97,20 @@ pub enum LogLevel {
     Debug,
     /// And single requests.
     Trace,
+}
+
+impl LogLevel {
+    /// What is logged at this level, for a subscriber.
+    pub fn filter(self) -> LevelFilter {
+        match self {
+            Self::Off => LevelFilter::OFF,
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
 }
 
 #[cfg(test)]

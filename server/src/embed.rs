@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{runtime::Runtime, sync::watch, task::JoinHandle};
 
 use crate::{
     config::Config,
@@ -11,9 +11,34 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// Requests are short and the disk has threads of its own: more would only cost memory.
+const WORKERS_MAX: usize = 8;
+
+/// Requests that may touch the disk for long (opens, closes, clears) share these.
+const BLOCKING_THREADS_MAX: usize = 8;
+
+/// The stack of each of them; nothing that they run recurses.
+const STACK_BYTES: usize = 512 * 1024;
+
 /// Starts servers.
 #[derive(Debug)]
 pub struct Server;
+
+/// A runtime for a server alone: few threads, with small stacks, since both count against its memory
+/// limit. A program that has a runtime may start its server there.
+///
+/// # Errors
+/// Threads cannot be started.
+pub fn runtime() -> io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKERS_MAX))
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_stack_size(STACK_BYTES)
+        .thread_name("rhash")
+        .enable_all()
+        .build()
+}
 
 /// A server that runs.
 ///

@@ -11,19 +11,9 @@ use rhash_server::{
     allocator,
     args::{Args, LogLevel},
     config::Config,
-    embed::{Handle, Server},
+    embed::{self, Handle, Server},
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
-
-/// Requests are short and the disk has threads of its own: more would only cost memory.
-const WORKERS_MAX: usize = 8;
-
-/// Requests that may touch the disk for long (opens, closes, clears) share these.
-const BLOCKING_THREADS_MAX: usize = 8;
-
-/// The stack of each of them; nothing that they run recurses.
-const STACK_BYTES: usize = 512 * 1024;
 
 fn main() -> ExitCode {
     allocator::give_back_soon();
@@ -56,15 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.min(WORKERS_MAX))
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .thread_stack_size(STACK_BYTES)
-        .thread_name("rhash")
-        .enable_all()
-        .build()?;
-    runtime.block_on(serve(config))
+    embed::runtime()?.block_on(serve(config))
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
@@ -95,16 +77,8 @@ fn announce(server: &Handle) -> io::Result<()> {
 }
 
 fn log_to_standard_error(level: LogLevel) {
-    let filter = match level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
     tracing_subscriber::fmt()
-        .with_max_level(filter)
+        .with_max_level(level.filter())
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)

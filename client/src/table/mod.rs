@@ -135,18 +135,16 @@ impl TableCore {
 
     /// Makes a call about this table, and notes if the answer says that the table is gone.
     async fn call(&self, request: Request<'_>) -> Result<Reply> {
-        let reply = self.client.call(request).await;
-        if let Err(error) = &reply {
-            self.note(error);
-        }
-        let reply = reply?;
-        match reply.response() {
-            Ok(_) => Ok(reply),
-            Err(error) => {
-                self.note(&error);
-                Err(error)
-            }
-        }
+        self.take_note(self.client.call(request).await)
+    }
+
+    /// The reply, unless it or what it says is an error, which may be this table's last.
+    fn take_note(&self, reply: Result<Reply>) -> Result<Reply> {
+        let checked = reply.and_then(|reply| {
+            reply.response()?;
+            Ok(reply)
+        });
+        checked.inspect_err(|error| self.note(error))
     }
 
     pub(crate) fn note(&self, error: &Error) {

@@ -88,9 +88,8 @@ impl TableCore {
         let mut asked = self.ask_page(None, what).await?;
         loop {
             let pipeline = &self.client.pipeline;
-            let reply = pipeline.wait(asked, Patience::Bounded).await;
-            let reply = reply.inspect_err(|error| self.note(error))?;
-            let page = match reply.response().inspect_err(|error| self.note(error))? {
+            let reply = self.take_note(pipeline.wait(asked, Patience::Bounded).await)?;
+            let page = match reply.response()? {
                 Response::Page(page) => page,
                 other => return Err(pipeline::unexpected(&other)),
             };

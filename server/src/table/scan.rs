@@ -13,7 +13,7 @@ use rhash_protocol::{
     packed::push_page_entry,
 };
 
-use super::{Answer, PackedReply, PageReply, State, Table, TableError, check::bad_request};
+use super::{Answer, PackedReply, PageReply, Table, TableError, check::bad_request};
 use crate::{
     cold::{ColdError, Fold, RecordSource},
     hot::FrozenSource,
@@ -89,8 +89,9 @@ impl Table {
             entries_max,
             page: PackedReply::default(),
         };
+        let snapshot_bytes = self.snapshot_bytes();
         loop {
-            let (mut fold, end) = self.fold_after(&cursor)?;
+            let (mut fold, end) = self.fold_after(&cursor, snapshot_bytes)?;
             let stopped = builder
                 .fill(&mut fold, &end)
                 .map_err(|error| cold_error(&error))?;
@@ -126,16 +127,31 @@ impl Table {
         }
     }
 
+    /// How much of the hot entries a page is expected to need. The runs are counted without the lock:
+    /// this is an estimate.
+    fn snapshot_bytes(&self) -> usize {
+        let state = self.state.lock();
+        let (hot, cold) = (state.hot.footprint_bytes() as u64, Arc::clone(&state.cold));
+        drop(state);
+        let cold: u64 = cold.runs().iter().map(|run| run.bytes()).sum();
+        let share =
+            (SNAPSHOT_BYTES_MAX as u64 * SNAPSHOT_SLACK).saturating_mul(hot) / (hot + cold).max(1);
+        (share as usize).clamp(SNAPSHOT_BYTES_MIN, SNAPSHOT_BYTES_MAX)
+    }
+
     /// A fold over all levels from the cursor on, and how far it goes: up to a key, or to the
     /// last key of a place.
-    fn fold_after(&self, cursor: &Cursor) -> Result<(Fold, Cursor), TableError> {
+    fn fold_after(
+        &self,
+        cursor: &Cursor,
+        snapshot_bytes: usize,
+    ) -> Result<(Fold, Cursor), TableError> {
         let state = self.state.lock();
         if state.closed {
             return Err(self.closed_error());
         }
         let after = cursor.after.as_deref();
-        let bytes_max = snapshot_bytes(&state);
-        let snapshot = Arc::new(state.hot.snapshot(cursor.place, after, bytes_max));
+        let snapshot = Arc::new(state.hot.snapshot(cursor.place, after, snapshot_bytes));
         let transit = state.transit.clone();
         let cold = Arc::clone(&state.cold);
         drop(state);
@@ -179,15 +195,6 @@ impl Table {
         }
         Ok((Fold::new(sources, self.kind), end))
     }
-}
-
-/// How much of the hot entries to copy for a page.
-fn snapshot_bytes(state: &State) -> usize {
-    let hot = state.hot.footprint_bytes() as u64;
-    let cold: u64 = state.cold.runs().iter().map(|run| run.bytes()).sum();
-    let share =
-        (SNAPSHOT_BYTES_MAX as u64 * SNAPSHOT_SLACK).saturating_mul(hot) / (hot + cold).max(1);
-    (share as usize).clamp(SNAPSHOT_BYTES_MIN, SNAPSHOT_BYTES_MAX)
 }
 
 /// Passes over records at the cursor's place up to and with its key.

@@ -1,8 +1,9 @@
 //! Threads that work behind the requests: they take the processor when nothing else wants it.
 //!
 //! On few cores a spill or a merge that runs like everybody else stops a request's thread in the
-//! middle of its work, and with it everybody who waits for the same lock. Stepping back costs no
-//! throughput: where spills fall behind, writers wait for RAM, and leave the processor to them.
+//! middle of its work, and with it everybody who waits for the same lock. Stepping back costs a load
+//! a few hundredths of its rate: where spills fall behind, writers wait for RAM, and leave the
+//! processor to them.
 
 /// How far background threads step back, of 19 steps that there are.
 #[cfg(target_os = "linux")]

@@ -97,13 +97,13 @@ impl Bell {
         self.wakes.notify_all();
     }
 
-    /// Waits until the bell is rung, at most so long.
-    pub(crate) fn wait(&self, at_most: Duration) {
+    /// Waits until the bell is rung, at most so long; says whether it was.
+    pub(crate) fn wait(&self, at_most: Duration) -> bool {
         let mut rung = self.rung.lock();
         if !*rung {
             self.wakes.wait_for(&mut rung, at_most);
         }
-        *rung = false;
+        std::mem::take(&mut *rung)
     }
 }
 

@@ -87,9 +87,14 @@ impl Table {
                 .stack_size(STACK_BYTES)
                 .spawn_scoped(scope, write)
                 .map_err(|error| no_thread(&error))?;
-            while !writing.is_finished() {
-                written.wait(LOOK_EVERY);
+            loop {
+                // A thread that has rung may not have ended yet: that is waited for below, and not
+                // looked for again. One that panicked does not ring.
+                let done = written.wait(LOOK_EVERY) || writing.is_finished();
                 meanwhile();
+                if done {
+                    break;
+                }
             }
             writing.join().unwrap_or_else(|_panic| Err(panicked()))
         })

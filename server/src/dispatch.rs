@@ -10,7 +10,7 @@ use rhash_protocol::{
 };
 
 use crate::{
-    connection::{Clerk, End, Outgoing, Room, stream::StreamOut},
+    connection::{ANSWER_BYTES_MAX, Clerk, End, LOOKUP_BYTES, Outgoing, Room, stream::StreamOut},
     session::{Held, TABLES_OPEN_MAX, Turn},
     table::{Answer, PackedReply, PageReply, ValueStream},
 };
@@ -273,30 +273,36 @@ impl Clerk {
     }
 
     async fn read_table(&mut self, request_id: u64, request: Request<'_>) -> Result<(), End> {
-        let (id, entries) = match &request {
-            Request::Get { table, keys } => (*table, keys.count()),
-            Request::Scan {
-                table, entries_max, ..
-            } => (*table, *entries_max as usize),
-            Request::Len { table }
-            | Request::IsEmpty { table }
-            | Request::Contains { table, .. }
-            | Request::Fetch { table, .. } => (*table, 0),
+        let (id, answer_bytes) = match &request {
+            Request::Get { table, keys } => {
+                (*table, self.window.expect(keys.count(), keys.bytes().len()))
+            }
+            // A lookup for each key, and a byte of the answer.
+            Request::Contains { table, keys } => {
+                let lookups_bytes = keys.count().saturating_mul(LOOKUP_BYTES + 1);
+                (*table, lookups_bytes.saturating_add(keys.bytes().len()))
+            }
+            // A page is put together from what may be as long, however few entries it has.
+            Request::Scan { table, .. } => (*table, ANSWER_BYTES_MAX),
+            Request::Len { table } | Request::IsEmpty { table } | Request::Fetch { table, .. } => {
+                (*table, 0)
+            }
             _ => {
                 return self
                     .refuse(request_id, bad_request("not a read".to_owned()))
                     .await;
             }
         };
-        let room = self.window.reserve(self.window.expect(entries));
-        let room = self.unless_stopped(room).await?;
+        let room = self
+            .unless_stopped(self.window.reserve(answer_bytes))
+            .await?;
         let table = match self.desk.table(&self.hub.store, id) {
             Ok(table) => table,
             Err(error) => return self.refuse(request_id, error).await,
         };
         match request {
             Request::Get { keys, .. } => {
-                let answer = table.get(keys);
+                let answer = table.get_within(keys, room.allowance());
                 self.answer(request_id, room, answer, encode_values).await
             }
             Request::Contains { keys, .. } => {

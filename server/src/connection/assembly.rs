@@ -79,6 +79,11 @@ impl AssemblyRoom {
         may
     }
 
+    /// Whether this connection has room that others wait for.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.shares.is_empty() && self.charge.commons().is_wanted()
+    }
+
     /// Gives everything back.
     pub(crate) fn release(&mut self) {
         self.shares.clear();

@@ -69,12 +69,22 @@ impl Commons {
         }
     }
 
+    /// Takes room for `bytes` if there is some now.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<Share> {
+        let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_of(bytes));
+        permit.ok().map(|permit| Share::Units { _permit: permit })
+    }
+
+    fn units_of(&self, bytes: usize) -> u32 {
+        bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max) as u32
+    }
+
     /// Waits until there is room for `bytes`, or until it may overdraw. Cancel safe.
     pub(crate) async fn take(&self, bytes: usize) -> Share {
-        let units = bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max) as u32;
-        if let Ok(permit) = Arc::clone(&self.units).try_acquire_many_owned(units) {
-            return Share::Units { _permit: permit };
+        if let Some(share) = self.try_take(bytes) {
+            return share;
         }
+        let units = self.units_of(bytes);
         let _waiting = Waiting::among(&self.waiting);
         let permit = Arc::clone(&self.units).acquire_many_owned(units);
         tokio::select! {
@@ -88,6 +98,12 @@ impl Commons {
     /// Whether some wait for room, so that nobody should keep what is not needed.
     pub(crate) fn is_wanted(&self) -> bool {
         self.waiting.load(Relaxed) > 0
+    }
+
+    /// Whether nobody has any of it.
+    #[cfg(test)]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.units.available_permits() == self.units_max && self.overdraft.try_lock().is_ok()
     }
 
     /// Whether at least half of it is free.

@@ -9,6 +9,8 @@
 mod commons;
 mod window;
 mod assembly;
+mod pace;
+mod socket;
 mod outbox;
 mod opening;
 pub(crate) mod stream;
@@ -24,18 +26,17 @@ use rhash_protocol::{
     handshake,
 };
 use tokio::{
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::TcpStream,
     sync::{OwnedMutexGuard, Semaphore, mpsc, watch},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 pub(crate) use assembly::LIMIT_SHARE as REQUESTS_LIMIT_SHARE;
 pub(crate) use commons::Commons;
 pub(crate) use outbox::Outgoing;
-pub(crate) use window::{COMMON_LIMIT_SHARE as ANSWERS_LIMIT_SHARE, Room, Window};
+pub(crate) use window::{
+    ANSWER_BYTES_MAX, COMMON_LIMIT_SHARE as ANSWERS_LIMIT_SHARE, LOOKUP_BYTES, Room, Window,
+};
 
 use crate::{
     hub::Hub,
@@ -43,13 +44,12 @@ use crate::{
 };
 use assembly::{AssemblyRoom, Incoming};
 use opening::Opened;
+use outbox::Patience;
+use pace::{Pace, STALL_MAX, Stalled};
+use socket::{Sink, Source};
 
 /// A connection that is quiet for this long gives back the room that it needed for long frames.
 const QUIET: Duration = Duration::from_secs(2);
-
-/// A connection that sends nothing for this long in the middle of a request is ended, since
-/// others may wait for the room that its first half takes.
-const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// How long a connection that ends may take to send what it owes.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -80,23 +80,40 @@ pub(crate) enum End {
 pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     let counted = hub.count_connection();
     opening::prepare(&stream);
-    let (source, sink) = stream.into_split();
+    let (source, sink) = socket::split(stream);
+    let (received, sent) = (source.meter(), sink.meter());
     let mut reader = FrameReader::new(source);
     let mut writer = FrameWriter::new(sink);
     match opening::open(&mut reader, &mut writer, &hub).await {
-        Ok(opened) => run(reader, writer, opened, &hub, peer).await,
+        Ok(opened) => {
+            let lines = Lines {
+                reader,
+                writer,
+                received: Pace::new(received),
+                sent: Pace::new(sent),
+            };
+            run(lines, opened, &hub, peer).await;
+        }
         Err(refused) => tracing::debug!(%peer, reason = refused.0, "a connection was refused"),
     }
     drop(counted);
 }
 
-async fn run(
-    mut reader: FrameReader<OwnedReadHalf>,
-    mut writer: FrameWriter<OwnedWriteHalf>,
-    opened: Opened,
-    hub: &Arc<Hub>,
-    peer: SocketAddr,
-) {
+/// A connection's two directions, and how fast its peer is in each.
+struct Lines {
+    reader: FrameReader<Source>,
+    writer: FrameWriter<Sink>,
+    received: Pace,
+    sent: Pace,
+}
+
+async fn run(lines: Lines, opened: Opened, hub: &Arc<Hub>, peer: SocketAddr) {
+    let Lines {
+        mut reader,
+        mut writer,
+        received,
+        sent,
+    } = lines;
     let Opened { attachment, desk } = opened;
     let session = Arc::clone(attachment.session());
     tracing::debug!(%peer, session = session.id(), "a connection begins");
@@ -106,9 +123,15 @@ async fn run(
         hub.mem_limit_bytes,
         Arc::clone(&hub.answers_room),
     ));
-    let own_window = Arc::clone(&window);
+    let patience = Patience {
+        pace: sent,
+        rooms: [
+            Arc::clone(&hub.answers_room),
+            Arc::clone(&hub.requests_room),
+        ],
+    };
     let mut writing = tokio::spawn(async move {
-        let written = outbox::write_out(&mut writer, queue, notices, &own_window).await;
+        let written = outbox::write_out(&mut writer, queue, notices, patience).await;
         // A writer that failed goes at once, so that the peer sees the end.
         written.map(|()| writer)
     });
@@ -121,7 +144,7 @@ async fn run(
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         stop: attachment.stop(),
     };
-    let end = clerk.take_requests(&mut reader).await;
+    let end = clerk.take_requests(&mut reader, received).await;
     tracing::debug!(%peer, session = clerk.session.id(), ?end, "a connection ends");
     // The clerk's end of the queue goes; the queue ends with the last read that is under way.
     drop(clerk);
@@ -140,10 +163,7 @@ async fn run(
     drop(attachment);
 }
 
-async fn last_word(
-    writer: &mut FrameWriter<OwnedWriteHalf>,
-    end: End,
-) -> Result<(), ConnectionError> {
+async fn last_word(writer: &mut FrameWriter<Sink>, end: End) -> Result<(), ConnectionError> {
     match end {
         End::Failed(error) => {
             if let Err(error) = handshake::send_refusal(writer, &error).await {
@@ -170,7 +190,7 @@ pub(crate) struct Clerk {
 }
 
 impl Clerk {
-    async fn take_requests(&mut self, reader: &mut FrameReader<OwnedReadHalf>) -> End {
+    async fn take_requests(&mut self, reader: &mut FrameReader<Source>, pace: Pace) -> End {
         let mut intake = Intake {
             assembler: Assembler::new(AssemblyLimits {
                 bytes_max: self.hub.request_bytes_max(),
@@ -180,6 +200,7 @@ impl Clerk {
             stop: self.stop.clone(),
             stopping: self.hub.stopping.clone(),
             outbox: self.outbox.clone(),
+            pace,
             turn_bytes: 0,
         };
         reader.trim(self.hub.read_ahead_bytes());
@@ -193,20 +214,25 @@ impl Clerk {
     /// Takes the next frame, or gives back what a quiet connection does not need.
     async fn take_frame(
         &mut self,
-        reader: &mut FrameReader<OwnedReadHalf>,
+        reader: &mut FrameReader<Source>,
         intake: &mut Intake,
     ) -> Result<(), End> {
         let halves = intake.assembler.bytes() > 0 || reader.has_unread();
-        let at_most = if halves { STALL_MAX } else { QUIET };
-        let header = match intake.within(at_most, reader.next_header()).await? {
-            Some(header) => header.map_err(connection_failed)?.ok_or(End::Closed)?,
-            None if halves => return Err(stalled()),
-            None => {
-                reader.trim(self.hub.read_ahead_bytes());
-                intake.room.release();
-                return Ok(());
+        let header = if halves {
+            intake.keep_pace(reader.next_header()).await?
+        } else {
+            intake.pace.restart();
+            let header = intake.unless_ended(timeout(QUIET, reader.next_header()));
+            match header.await? {
+                Ok(header) => header,
+                Err(_elapsed) => {
+                    reader.trim(self.hub.read_ahead_bytes());
+                    intake.room.release();
+                    return Ok(());
+                }
             }
         };
+        let header = header.map_err(connection_failed)?.ok_or(End::Closed)?;
         // Room for a long body is found before it is read.
         let frame_bytes = HEADER_BYTES + header.body_bytes();
         let (head, half) = (header.head(), intake.assembler.bytes());
@@ -221,17 +247,18 @@ impl Clerk {
             self.unless_stopped(intake.room.cover(incoming)).await?;
         }
         let frame = if reader.unread().len() < frame_bytes {
-            let frame = intake.within(STALL_MAX, reader.next()).await?;
-            frame.ok_or_else(stalled)?
+            intake.keep_pace(reader.next()).await?
         } else {
             reader.next().await
         };
         let frame = frame.map_err(connection_failed)?.ok_or(End::Closed)?;
         self.take_message(frame, &mut intake.assembler).await?;
         if intake.assembler.bytes() == 0 {
-            let ahead_bytes = self.hub.read_ahead_bytes();
-            if reader.capacity() > ahead_bytes && !intake.room.keep(reader.capacity()) {
-                reader.trim(ahead_bytes);
+            let (ahead_bytes, buffer_bytes) = (self.hub.read_ahead_bytes(), reader.capacity());
+            if buffer_bytes <= ahead_bytes || !intake.room.keep(buffer_bytes) {
+                if buffer_bytes > ahead_bytes {
+                    reader.trim(ahead_bytes);
+                }
                 intake.room.release();
             }
         }
@@ -297,25 +324,50 @@ struct Intake {
     stopping: watch::Receiver<bool>,
     /// Closed when the connection's writer has given up.
     outbox: mpsc::Sender<Outgoing>,
+    /// How fast the peer sends the request that has begun.
+    pace: Pace,
     /// What was taken since it last let others have its thread.
     turn_bytes: usize,
 }
 
 impl Intake {
-    /// Waits for something to come, at most so long, unless the connection ends before.
-    async fn within<T>(
-        &mut self,
-        at_most: Duration,
-        coming: impl Future<Output = T>,
-    ) -> Result<Option<T>, End> {
-        tokio::select! {
-            biased;
-            _ = self.stop.wait_for(|stop| *stop) => Err(End::TakenOver),
-            _ = self.stopping.wait_for(|stopping| *stopping) => Err(End::Stopping),
-            () = self.outbox.closed() => Err(End::Closed),
-            came = coming => Ok(Some(came)),
-            () = sleep(at_most) => Ok(None),
-        }
+    /// Waits for something, unless the connection ends before.
+    async fn unless_ended<T>(&mut self, coming: impl Future<Output = T>) -> Result<T, End> {
+        let (stop, stopping) = (&mut self.stop, &mut self.stopping);
+        unless_ended(stop, stopping, &self.outbox, coming).await
+    }
+
+    /// Waits for more of a request that has begun, for as long as some comes, and not too little
+    /// where others wait for the room that its first half takes.
+    async fn keep_pace<T>(&mut self, coming: impl Future<Output = T>) -> Result<T, End> {
+        let Self {
+            room,
+            stop,
+            stopping,
+            outbox,
+            pace,
+            ..
+        } = self;
+        let kept = pace.keep(coming, |moved_bytes| moved_bytes == 0 || room.is_wanted());
+        let kept = unless_ended(stop, stopping, outbox, kept).await?;
+        kept.map_err(stalled)
+    }
+}
+
+/// Waits for something, unless the connection ends before: it is told to, or the server is, or its
+/// writer has given up.
+async fn unless_ended<T>(
+    stop: &mut watch::Receiver<bool>,
+    stopping: &mut watch::Receiver<bool>,
+    outbox: &mpsc::Sender<Outgoing>,
+    coming: impl Future<Output = T>,
+) -> Result<T, End> {
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => Err(End::TakenOver),
+        _ = stopping.wait_for(|stopping| *stopping) => Err(End::Stopping),
+        () = outbox.closed() => Err(End::Closed),
+        came = coming => Ok(came),
     }
 }
 
@@ -343,12 +395,15 @@ fn assembly_failed(error: AssemblyError) -> WireError {
     }
 }
 
-fn stalled() -> End {
+fn stalled(Stalled { moved_bytes }: Stalled) -> End {
     End::Failed(WireError {
         code: ErrorCode::BadRequest,
         text: format!(
-            "nothing came for {} s in the middle of a request",
+            "{moved_bytes} bytes came in {} s in the middle of a request",
             STALL_MAX.as_secs()
         ),
     })
 }
+
+#[cfg(test)]
+mod tests;

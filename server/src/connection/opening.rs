@@ -9,15 +9,9 @@ use rhash_protocol::{
     limits::CLIENT_NAME_BYTES_MAX,
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::OwnedMutexGuard,
-    time::timeout,
-};
+use tokio::{net::TcpStream, sync::OwnedMutexGuard, time::timeout};
 
+use super::socket::{Sink, Source};
 use crate::{
     hub::{Hub, VERSION},
     session::{Attachment, Desk},
@@ -62,8 +56,8 @@ pub(super) fn prepare(stream: &TcpStream) {
 
 /// Takes a hello, and gives it a session.
 pub(super) async fn open(
-    reader: &mut FrameReader<OwnedReadHalf>,
-    writer: &mut FrameWriter<OwnedWriteHalf>,
+    reader: &mut FrameReader<Source>,
+    writer: &mut FrameWriter<Sink>,
     hub: &Arc<Hub>,
 ) -> Result<Opened, Refused> {
     let mut stopping = hub.stopping.clone();
@@ -143,7 +137,7 @@ async fn take(hello: &Hello, hub: &Arc<Hub>) -> Result<Opened, WireError> {
 }
 
 async fn welcome(
-    writer: &mut FrameWriter<OwnedWriteHalf>,
+    writer: &mut FrameWriter<Sink>,
     hub: &Arc<Hub>,
     opened: &Opened,
     hello: &Hello,

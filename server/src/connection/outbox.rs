@@ -12,10 +12,13 @@ use rhash_protocol::{
 use tokio::{
     io::AsyncWrite,
     sync::{mpsc, mpsc::error::TryRecvError},
-    time::sleep,
 };
 
-use super::{STALL_MAX, Window, window::Room};
+use super::{
+    Commons,
+    pace::{Pace, STALL_MAX},
+    window::Room,
+};
 use crate::session::Notices;
 
 /// The most frames and messages that wait to be written; their bytes are bounded by the window.
@@ -48,21 +51,21 @@ pub(crate) async fn write_out<W>(
     writer: &mut FrameWriter<W>,
     mut queue: mpsc::Receiver<Outgoing>,
     notices: Arc<Notices>,
-    window: &Window,
+    mut patience: Patience,
 ) -> Result<(), ConnectionError>
 where
     W: AsyncWrite + Unpin,
 {
     loop {
         match queue.try_recv() {
-            Ok(outgoing) => unless_stalled(window, write(writer, outgoing)).await?,
+            Ok(outgoing) => patience.keep(write(writer, outgoing)).await?,
             Err(TryRecvError::Disconnected) => return writer.flush().await,
             Err(TryRecvError::Empty) => {
-                unless_stalled(window, writer.flush()).await?;
+                patience.keep(writer.flush()).await?;
                 writer.trim();
                 tokio::select! {
                     outgoing = queue.recv() => match outgoing {
-                        Some(outgoing) => unless_stalled(window, write(writer, outgoing)).await?,
+                        Some(outgoing) => patience.keep(write(writer, outgoing)).await?,
                         None => return writer.flush().await,
                     },
                     () = notices.wait() => {}
@@ -77,31 +80,43 @@ where
                 let Ok(outgoing) = queue.try_recv() else {
                     break;
                 };
-                unless_stalled(window, write(writer, outgoing)).await?;
+                patience.keep(write(writer, outgoing)).await?;
             }
             for notice in taken {
-                unless_stalled(window, write_notice(writer, &notice)).await?;
+                patience.keep(write_notice(writer, &notice)).await?;
             }
         }
     }
 }
 
-/// Writes on for as long as it takes, or until a peer has taken nothing for a while and others
-/// wait for the room that its answers take: then the connection ends, and its client may ask again.
-async fn unless_stalled(
-    window: &Window,
-    writing: impl Future<Output = Result<(), ConnectionError>>,
-) -> Result<(), ConnectionError> {
-    let mut writing = std::pin::pin!(writing);
-    loop {
-        tokio::select! {
-            biased;
-            written = &mut writing => return written,
-            () = sleep(STALL_MAX) => if window.is_wanted() {
-                let text = format!("the peer took nothing for {} s", STALL_MAX.as_secs());
-                return Err(io::Error::new(io::ErrorKind::TimedOut, text).into());
-            },
-        }
+/// How long a peer is waited for that takes nothing.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    /// How fast it takes what is sent.
+    pub(crate) pace: Pace,
+    /// What others may wait for as long as it does: its answers take room of one, and the request
+    /// that comes after them, which is not taken meanwhile, of another.
+    pub(crate) rooms: [Arc<Commons>; 2],
+}
+
+impl Patience {
+    /// Writes on for as long as it takes, or until the peer has taken hardly anything for a while
+    /// and others wait for room: then the connection ends, and its client may ask again.
+    async fn keep(
+        &mut self,
+        writing: impl Future<Output = Result<(), ConnectionError>>,
+    ) -> Result<(), ConnectionError> {
+        let Self { pace, rooms } = self;
+        let is_wanted = |_| rooms.iter().any(|room| room.is_wanted());
+        let written = pace.keep(writing, is_wanted).await;
+        written.unwrap_or_else(|stalled| {
+            let text = format!(
+                "the peer took {} bytes in {} s",
+                stalled.moved_bytes,
+                STALL_MAX.as_secs()
+            );
+            Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
+        })
     }
 }
 
@@ -149,11 +164,51 @@ mod tests {
     use rhash_protocol::connection::FrameReader;
 
     use super::*;
-    use crate::{connection::Commons, session::Holders, store::BufferAccount};
+    use crate::{
+        connection::{commons::Share, socket::Meter},
+        session::Holders,
+        store::BufferAccount,
+    };
 
-    fn window() -> Window {
-        let commons = Commons::new(1 << 20, BufferAccount::of_nothing());
-        Window::new(64 << 20, Arc::new(commons))
+    fn commons() -> Arc<Commons> {
+        Arc::new(Commons::new(1, BufferAccount::of_nothing()))
+    }
+
+    fn patience() -> Patience {
+        Patience {
+            pace: Pace::new(Meter::default()),
+            rooms: [commons(), commons()],
+        }
+    }
+
+    // A peer that stops reading once held up all who waited for room to send a request in.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_gives_way_to_who_waits_for_room_of_either_kind() {
+        for wanted in 0..2 {
+            let mut patience = patience();
+            let room = Arc::clone(&patience.rooms[wanted]);
+            let _taken: [Share; 2] = [room.take(1).await, room.take(1).await];
+            let mut third = Box::pin(room.take(1));
+            let (_answers, queue) = {
+                let (sender, queue) = mpsc::channel(8);
+                let body = Bytes::from(vec![0; 100_000]);
+                let answer = Outgoing::answer(1, body, Room::default());
+                sender.send(answer).await.unwrap();
+                (sender, queue)
+            };
+            // Nobody reads at the other end.
+            let (sink, _unread) = tokio::io::duplex(1000);
+            let mut writer = FrameWriter::new(sink);
+            patience.pace = Pace::new(Meter::default());
+            let written = tokio::select! {
+                biased;
+                _ = &mut third => unreachable!("all room is taken"),
+                written = write_out(&mut writer, queue, Arc::default(), patience) => written,
+            };
+            let error = written.unwrap_err();
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert_eq!(cause, "the peer took 0 bytes in 30 s");
+        }
     }
 
     async fn kinds(written: &[u8]) -> Vec<(FrameKind, u64)> {
@@ -175,7 +230,7 @@ mod tests {
         drop(sender);
         let mut written = Vec::new();
         let mut writer = FrameWriter::new(&mut written);
-        write_out(&mut writer, queue, Arc::default(), &window())
+        write_out(&mut writer, queue, Arc::default(), patience())
             .await
             .unwrap();
         let response = FrameKind::Response;
@@ -200,7 +255,7 @@ mod tests {
         drop(sender);
         let mut written = Vec::new();
         let mut writer = FrameWriter::new(&mut written);
-        write_out(&mut writer, queue, notices, &window())
+        write_out(&mut writer, queue, notices, patience())
             .await
             .unwrap();
         assert_eq!(kinds(&written).await.pop(), Some((FrameKind::Notice, 0)));

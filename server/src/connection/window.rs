@@ -2,18 +2,20 @@
 //! answers together.
 //!
 //! An answer's length is known only once it is there, so that room for it is taken by what the
-//! answers before it needed for each entry. Where that is too little, the answer goes all the same
-//! and the next ones take more.
+//! answers before it needed for each entry. An answer that would be longer takes more room as it is
+//! made, or else ends early: its table asks by an [`Allowance`]. The next ones expect more.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use parking_lot::Mutex;
 use rhash_protocol::limits::{ANSWER_BYTES_TARGET, INLINE_VALUE_BYTES_MAX};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::commons::{Charge, Commons, Share};
+use crate::table::{Allowance, Unbounded};
 
 /// The share of the memory limit that one connection's answers may take.
 const LIMIT_SHARE: u64 = 64;
@@ -21,8 +23,11 @@ const LIMIT_SHARE: u64 = 64;
 /// The share of the memory limit that all answers may take.
 pub(crate) const COMMON_LIMIT_SHARE: u64 = 16;
 
+/// The longest answer, but for streams.
+pub(crate) const ANSWER_BYTES_MAX: usize = ANSWER_BYTES_TARGET + INLINE_VALUE_BYTES_MAX;
+
 /// One answer to a get fits even the smallest window.
-const WINDOW_BYTES_MIN: usize = ANSWER_BYTES_TARGET + INLINE_VALUE_BYTES_MAX;
+const WINDOW_BYTES_MIN: usize = ANSWER_BYTES_MAX;
 const WINDOW_BYTES_MAX: usize = 4 << 20;
 
 /// What any answer takes, so that their number is bounded too.
@@ -33,7 +38,7 @@ const ANSWER_BYTES_MIN: usize = 1024;
 const COPIES: usize = 2;
 
 /// What looking an entry up takes until it is answered, beyond its value.
-const LOOKUP_BYTES: usize = 128;
+pub(crate) const LOOKUP_BYTES: usize = 128;
 
 /// What an entry is taken for before any was seen.
 const ENTRY_BYTES_AT_FIRST: usize = 1024;
@@ -41,11 +46,60 @@ const ENTRY_BYTES_AT_FIRST: usize = 1024;
 /// An entry smaller than expected lowers the expectation by this share of the difference.
 const LEARN_SHARE: usize = 8;
 
-/// Room for one answer, given back when it is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Room {
+/// Room for one answer, given back when the last of its clones is dropped.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Room(Option<Arc<Taken>>);
+
+/// What was taken for an answer.
+#[derive(Debug)]
+struct Taken {
+    /// How long the answer may be.
+    bytes: AtomicUsize,
     /// Of the connection's window, of what all share, and as the entries were charged for it.
-    _taken: Option<(OwnedSemaphorePermit, Share, Charge)>,
+    parts: Mutex<(OwnedSemaphorePermit, Vec<Share>, Charge)>,
+}
+
+impl Room {
+    /// The same room, for the table that makes the answer.
+    pub(crate) fn allowance(&self) -> Arc<dyn Allowance> {
+        match &self.0 {
+            Some(taken) => Arc::clone(taken) as Arc<dyn Allowance>,
+            None => Arc::new(Unbounded),
+        }
+    }
+}
+
+impl Allowance for Taken {
+    fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    fn raise_to(&self, bytes: usize) -> bool {
+        let mut parts = self.parts.lock();
+        let (own, shares, charge) = &mut *parts;
+        let taken = self.bytes.load(Relaxed);
+        let missing = bytes.saturating_sub(taken);
+        if missing == 0 {
+            return true;
+        }
+        let Ok(permits) = u32::try_from(missing) else {
+            return false;
+        };
+        let Ok(more) = Arc::clone(own.semaphore()).try_acquire_many_owned(permits) else {
+            return false;
+        };
+        // Who overdraws is sure to finish, so that it needs no more of what all share.
+        if !matches!(shares.last(), Some(Share::Overdraft { .. })) {
+            match charge.commons().try_take(missing.saturating_mul(COPIES)) {
+                Some(share) => shares.push(share),
+                None => return false,
+            }
+        }
+        own.merge(more);
+        charge.set(bytes.saturating_mul(COPIES));
+        self.bytes.store(bytes, Relaxed);
+        true
+    }
 }
 
 /// The room for a connection's answers.
@@ -70,11 +124,13 @@ impl Window {
         }
     }
 
-    /// What an answer of this many entries will probably take.
-    pub(crate) fn expect(&self, entries: usize) -> usize {
+    /// What an answer of this many entries will probably take, whose keys take `key_bytes`.
+    pub(crate) fn expect(&self, entries: usize, key_bytes: usize) -> usize {
+        let entry_bytes = self.entry_bytes.load(Relaxed).saturating_add(LOOKUP_BYTES);
         entries
-            .saturating_mul(self.entry_bytes.load(Relaxed).saturating_add(LOOKUP_BYTES))
-            .min(ANSWER_BYTES_TARGET + INLINE_VALUE_BYTES_MAX)
+            .saturating_mul(entry_bytes)
+            .min(ANSWER_BYTES_MAX)
+            .saturating_add(key_bytes)
     }
 
     /// Learns from an answer that is there.
@@ -102,14 +158,10 @@ impl Window {
         let share = self.commons.take(bytes * COPIES).await;
         let mut charge = Charge::none(Arc::clone(&self.commons));
         charge.set(bytes * COPIES);
-        Room {
-            _taken: Some((own, share, charge)),
-        }
-    }
-
-    /// Whether other connections wait for the room that answers take.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.commons.is_wanted()
+        Room(Some(Arc::new(Taken {
+            bytes: AtomicUsize::new(bytes),
+            parts: Mutex::new((own, vec![share], charge)),
+        })))
     }
 }
 
@@ -126,15 +178,18 @@ mod tests {
     #[test]
     fn what_is_expected_follows_what_was_seen() {
         let window = window(64 << 20);
-        assert_eq!(window.expect(3), 3 * (ENTRY_BYTES_AT_FIRST + LOOKUP_BYTES));
+        assert_eq!(
+            window.expect(3, 0),
+            3 * (ENTRY_BYTES_AT_FIRST + LOOKUP_BYTES)
+        );
         window.learn(2, 200_000);
         assert_eq!(
-            window.expect(1),
+            window.expect(1, 0),
             100_000 + LOOKUP_BYTES,
             "at once where it was too little"
         );
         assert_eq!(
-            window.expect(1000),
+            window.expect(1000, 0),
             WINDOW_BYTES_MIN,
             "one answer is no longer than this"
         );
@@ -142,7 +197,7 @@ mod tests {
             window.learn(10, 1000);
         }
         assert!(
-            window.expect(1) < 120 + LOOKUP_BYTES,
+            window.expect(1, 0) < 120 + LOOKUP_BYTES,
             "in steps where it was too much"
         );
         window.learn(0, 0);
@@ -157,7 +212,28 @@ mod tests {
         let pending = tokio::select! { biased; _ = &mut next => false, () = async {} => true };
         assert!(pending);
         drop(all);
-        assert!(next.await._taken.is_some());
+        assert!(next.await.0.is_some());
+    }
+
+    #[tokio::test]
+    async fn an_answer_takes_more_room_only_where_there_is_some() {
+        let window = window(24 << 20);
+        let first = window.reserve(100_000).await.allowance();
+        assert_eq!(first.bytes(), 100_000);
+        assert!(first.raise_to(50_000) && first.raise_to(200_000));
+        assert_eq!(first.bytes(), 200_000);
+        let second = window.reserve(window.bytes_max - 200_000).await;
+        assert!(!first.raise_to(200_001) && !second.allowance().raise_to(usize::MAX));
+        drop(second);
+        assert!(first.raise_to(window.bytes_max));
+        drop(first);
+        // What all share ends sooner than the window.
+        let commons = Arc::new(Commons::new(40 << 10, BufferAccount::of_nothing()));
+        let window = Window::new(24 << 20, Arc::clone(&commons));
+        let first = window.reserve(10 << 10).await.allowance();
+        assert!(!first.raise_to(21 << 10) && first.raise_to(20 << 10));
+        let overdraws = window.reserve(1).await.allowance();
+        assert!(overdraws.raise_to(300 << 10), "it is sure to finish");
     }
 
     #[tokio::test]
@@ -168,9 +244,9 @@ mod tests {
         let second = windows[1].reserve(1).await;
         let mut third = Box::pin(windows[2].reserve(1));
         let pending = tokio::select! { biased; _ = &mut third => false, () = async {} => true };
-        assert!(pending && windows[0].is_wanted());
+        assert!(pending && commons.is_wanted());
         drop(first);
-        assert!(third.await._taken.is_some());
+        assert!(third.await.0.is_some());
         drop(second);
     }
 }

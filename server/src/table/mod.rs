@@ -37,6 +37,7 @@ use crate::{
 
 pub(crate) use lookup::{Found, ReadName};
 pub(crate) use merge::{MergeDone, RUNS_STALL};
+pub use read::{Allowance, Unbounded};
 pub(crate) use spill::Spilled;
 
 /// A result that is there at once, or comes from the read pool. What a table looked up in RAM was

@@ -18,13 +18,45 @@ use super::{
     check::{bad_request, check_key},
     lookup::{Found, Hot, Lookup},
 };
-use crate::{hot::WARMED_AT_ONCE, key_hash::KeyHash};
+use crate::{
+    hot::{Value, WARMED_AT_ONCE},
+    key_hash::KeyHash,
+};
 
 /// Keys that one request may have read from below; the client asks again for the others.
 const LOOKUPS_MAX: usize = 4096;
 
 /// What a slot takes beyond its value, for how long an answer will be.
 const SLOT_BYTES: usize = 9;
+
+/// How long the answer to a get may be. It ends before the first value that does not fit; a value
+/// that does not even fit by itself is named as one to be fetched.
+pub trait Allowance: std::fmt::Debug + Send + Sync {
+    /// The bytes it may have.
+    fn bytes(&self) -> usize;
+
+    /// Makes it that many, if there is room; says whether it has.
+    fn raise_to(&self, bytes: usize) -> bool;
+}
+
+/// As long as answers are.
+#[derive(Debug, Clone, Copy)]
+pub struct Unbounded;
+
+impl Allowance for Unbounded {
+    fn bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    fn raise_to(&self, _bytes: usize) -> bool {
+        true
+    }
+}
+
+/// Whether an answer may be that long.
+fn allows(allowance: &dyn Allowance, bytes: usize) -> bool {
+    bytes <= allowance.bytes() || allowance.raise_to(bytes)
+}
 
 /// What is asked of each key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +75,31 @@ enum Part {
 }
 
 impl Table {
-    /// Reads a prefix of the keys, as long as the answer may be; a slot each.
+    /// Reads a prefix of the keys, as long as an answer may be; a slot each.
     pub fn get(self: &Arc<Self>, keys: Keys<'_>) -> Answer<PackedReply> {
-        self.ask(keys, Question::Value)
+        self.get_within(keys, Arc::new(Unbounded))
+    }
+
+    /// Reads a prefix of the keys, as long as is allowed; a slot each.
+    pub fn get_within(
+        self: &Arc<Self>,
+        keys: Keys<'_>,
+        allowance: Arc<dyn Allowance>,
+    ) -> Answer<PackedReply> {
+        self.ask(keys, Question::Value, allowance)
     }
 
     /// Asks which of the keys are there.
     pub fn contains(self: &Arc<Self>, keys: Keys<'_>) -> Answer<PackedReply> {
-        self.ask(keys, Question::Presence)
+        self.ask(keys, Question::Presence, Arc::new(Unbounded))
     }
 
-    fn ask(self: &Arc<Self>, keys: Keys<'_>, question: Question) -> Answer<PackedReply> {
+    fn ask(
+        self: &Arc<Self>,
+        keys: Keys<'_>,
+        question: Question,
+        allowance: Arc<dyn Allowance>,
+    ) -> Answer<PackedReply> {
         let hashed = match self.hash_all(keys) {
             Ok(hashed) => hashed,
             Err(error) => return Answer::Ready(Err(error)),
@@ -80,17 +126,17 @@ impl Table {
                     continue;
                 }
                 Hot::Value(_) if question == Question::Presence => push_presence(&mut packed, true),
-                Hot::Value(crate::hot::Value::Inline(value)) => {
-                    push_slot(&mut packed, &Slot::Value(value));
-                    state.hot.touch(hash.place, key);
-                }
                 Hot::Value(value) if value.len() > INLINE_VALUE_BYTES_MAX => {
                     push_slot(&mut packed, &Slot::Large(value.len() as u64));
                 }
                 Hot::Value(value) => {
-                    let mut bytes = Vec::with_capacity(value.len());
-                    value.copy_to(&mut bytes);
-                    push_slot(&mut packed, &Slot::Value(&bytes));
+                    if allows(&*allowance, packed.len() + value.len() + SLOT_BYTES) {
+                        push_value(&mut packed, &value);
+                    } else if parts.is_empty() {
+                        push_slot(&mut packed, &Slot::Large(value.len() as u64));
+                    } else {
+                        break;
+                    }
                     state.hot.touch(hash.place, key);
                 }
                 Hot::Absent if question == Question::Presence => push_presence(&mut packed, false),
@@ -105,7 +151,14 @@ impl Table {
                 bytes: packed,
             }));
         }
-        BatchRead::start(self, question, packed, parts, lookups)
+        let asked = Asked {
+            question,
+            allowance,
+            packed,
+            parts,
+            lookups,
+        };
+        BatchRead::start(self, asked)
     }
 
     fn hash_all<'a>(&self, keys: Keys<'a>) -> Result<Vec<(KeyHash, &'a [u8])>, TableError> {
@@ -127,6 +180,27 @@ impl Table {
     }
 }
 
+fn push_value(packed: &mut Vec<u8>, value: &Value<'_>) {
+    if let Value::Inline(value) = value {
+        return push_slot(packed, &Slot::Value(value));
+    }
+    let mut bytes = Vec::with_capacity(value.len());
+    value.copy_to(&mut bytes);
+    push_slot(packed, &Slot::Value(&bytes));
+}
+
+/// A batch of keys of which the hot map does not know all.
+#[derive(Debug)]
+struct Asked {
+    question: Question,
+    allowance: Arc<dyn Allowance>,
+    /// What it knows.
+    packed: Vec<u8>,
+    parts: Vec<Part>,
+    /// What is to be looked for.
+    lookups: Vec<Lookup>,
+}
+
 type Reply = oneshot::Sender<Result<PackedReply, TableError>>;
 
 /// A batch of lookups that the pool's threads work through together, in order, each taking the
@@ -134,10 +208,7 @@ type Reply = oneshot::Sender<Result<PackedReply, TableError>>;
 #[derive(Debug)]
 struct BatchRead {
     table: Arc<Table>,
-    question: Question,
-    packed: Vec<u8>,
-    parts: Vec<Part>,
-    lookups: Vec<Lookup>,
+    asked: Asked,
     found: Vec<OnceLock<Result<Found, TableError>>>,
     found_bytes: AtomicUsize,
     next: AtomicUsize,
@@ -146,22 +217,13 @@ struct BatchRead {
 }
 
 impl BatchRead {
-    fn start(
-        table: &Arc<Table>,
-        question: Question,
-        packed: Vec<u8>,
-        parts: Vec<Part>,
-        lookups: Vec<Lookup>,
-    ) -> Answer<PackedReply> {
+    fn start(table: &Arc<Table>, asked: Asked) -> Answer<PackedReply> {
         let (sender, receiver) = oneshot::channel();
-        let workers = lookups.len().min(table.shared.pool.threads());
+        let workers = asked.lookups.len().min(table.shared.pool.threads());
         let batch = Arc::new(Self {
             table: Arc::clone(table),
-            question,
-            packed,
-            parts,
-            found: lookups.iter().map(|_| OnceLock::new()).collect(),
-            lookups,
+            found: asked.lookups.iter().map(|_| OnceLock::new()).collect(),
+            asked,
             found_bytes: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
             workers: AtomicUsize::new(workers),
@@ -191,7 +253,7 @@ impl BatchRead {
     fn work(&self) {
         loop {
             let number = self.next.fetch_add(1, Relaxed);
-            let Some(lookup) = self.lookups.get(number) else {
+            let Some(lookup) = self.asked.lookups.get(number) else {
                 break;
             };
             // An answer has at least one key, whoever comes to read it.
@@ -203,7 +265,7 @@ impl BatchRead {
                 .shared
                 .hooks
                 .reached(super::hooks::Point::BatchLooked);
-            let found = match self.question {
+            let mut found = match self.asked.question {
                 Question::Value => self.table.read_shared(lookup),
                 Question::Presence => self.table.has(lookup).map(|has| {
                     if has {
@@ -213,13 +275,19 @@ impl BatchRead {
                     }
                 }),
             };
-            if let Ok(Found::Value(value)) = &found {
-                self.found_bytes.fetch_add(value.len(), Relaxed);
-            }
-            if let Ok(found) = &found
-                && self.question == Question::Value
+            if let Ok(known) = &found
+                && self.asked.question == Question::Value
             {
-                self.table.maybe_promote(lookup, found);
+                self.table.maybe_promote(lookup, known);
+            }
+            if let Ok(Found::Value(value)) = &found {
+                let value_bytes = value.len();
+                if !self.has_room(value_bytes) {
+                    if number > 0 {
+                        break;
+                    }
+                    found = Ok(Found::Longer(value_bytes as u64));
+                }
             }
             if let Some(slot) = self.found.get(number) {
                 // Each number is taken once, so the slot is empty.
@@ -227,6 +295,17 @@ impl BatchRead {
             }
         }
         self.leave();
+    }
+
+    /// Counts a value that was found, if the answer may be as long as it makes it.
+    fn has_room(&self, value_bytes: usize) -> bool {
+        let before = self.found_bytes.fetch_add(value_bytes, Relaxed);
+        let answer_bytes = self.asked.packed.len() + before + value_bytes + SLOT_BYTES;
+        let fits = allows(&*self.asked.allowance, answer_bytes);
+        if !fits {
+            self.found_bytes.fetch_sub(value_bytes, Relaxed);
+        }
+        fits
     }
 
     /// The last to leave sends the answer.
@@ -248,24 +327,24 @@ impl BatchRead {
     fn answer(&self) -> Result<PackedReply, TableError> {
         let mut reply = PackedReply::default();
         // Made to measure, since a buffer that doubles takes up to three times that meanwhile.
-        let slots_bytes = self.parts.len() * SLOT_BYTES;
+        let slots_bytes = self.asked.parts.len() * SLOT_BYTES;
         let found_bytes = self.found_bytes.load(Relaxed);
-        let bytes = self.packed.len() + found_bytes + slots_bytes;
+        let bytes = self.asked.packed.len() + found_bytes + slots_bytes;
         reply.bytes.reserve_exact(bytes);
         let mut packed_from = 0;
-        for part in &self.parts {
+        for part in &self.asked.parts {
             match part {
                 Part::Packed(end) => {
                     reply
                         .bytes
-                        .extend_from_slice(&self.packed[packed_from..*end]);
+                        .extend_from_slice(&self.asked.packed[packed_from..*end]);
                     packed_from = *end;
                 }
                 Part::Lookup(number) => match self.found.get(*number).and_then(OnceLock::get) {
                     // The answer grew long before this one was read.
                     None => break,
                     Some(Err(error)) => return Err(error.clone()),
-                    Some(Ok(found)) if self.question == Question::Presence => {
+                    Some(Ok(found)) if self.asked.question == Question::Presence => {
                         push_presence(&mut reply.bytes, *found != Found::Absent);
                     }
                     Some(Ok(Found::Absent)) => push_slot(&mut reply.bytes, &Slot::Absent),

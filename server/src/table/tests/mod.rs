@@ -2,6 +2,7 @@
 
 mod interleavings;
 mod model;
+mod answer_length;
 mod recovery;
 mod working_set;
 mod support;

@@ -1,0 +1,133 @@
+//! How fast a peer sends or takes what it began, so that one that has come to a stand gives way.
+//!
+//! Only the time that is spent waiting for the peer counts, and only the bytes that move: a long
+//! message over a slow line takes as long as it takes.
+
+use std::{pin::pin, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::socket::Meter;
+
+/// A peer is waited for so long before it is asked whether it moves.
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// A peer that moves fewer bytes than this in that time is as good as standing: it gives way if
+/// others wait for the room that it takes.
+pub(crate) const STALL_BYTES_MIN: u64 = 16 * 1024;
+
+/// A peer came to a stand, after so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stalled {
+    pub(crate) moved_bytes: u64,
+}
+
+/// The pace of one direction of a connection.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    meter: Meter,
+    /// What the meter showed when this stretch began.
+    from_bytes: u64,
+    /// How much of this stretch has gone by, waiting.
+    waited: Duration,
+}
+
+impl Pace {
+    /// The pace of what `meter` counts.
+    pub(crate) fn new(meter: Meter) -> Self {
+        Self {
+            from_bytes: meter.bytes(),
+            meter,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Begins a new stretch: what was under way is done.
+    pub(crate) fn restart(&mut self) {
+        self.from_bytes = self.meter.bytes();
+        self.waited = Duration::ZERO;
+    }
+
+    /// Waits for something that the peer has a part in, for as long as enough bytes move. Where too
+    /// few do, `must_end` decides, given how many.
+    pub(crate) async fn keep<T>(
+        &mut self,
+        coming: impl Future<Output = T>,
+        must_end: impl Fn(u64) -> bool,
+    ) -> Result<T, Stalled> {
+        let mut coming = pin!(coming);
+        loop {
+            let began = Instant::now();
+            tokio::select! {
+                biased;
+                came = &mut coming => {
+                    self.waited += began.elapsed();
+                    return Ok(came);
+                }
+                () = sleep(STALL_MAX.saturating_sub(self.waited)) => {
+                    let moved_bytes = self.meter.bytes().saturating_sub(self.from_bytes);
+                    self.restart();
+                    if moved_bytes < STALL_BYTES_MIN && must_end(moved_bytes) {
+                        return Err(Stalled { moved_bytes });
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Moves so many bytes each ten seconds, for two minutes.
+    async fn moving(meter: &Meter, bytes: usize) {
+        for _ in 0..12 {
+            sleep(Duration::from_secs(10)).await;
+            meter.count(bytes);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_moves_is_waited_for_as_long_as_it_takes() {
+        let meter = Meter::default();
+        let mut pace = Pace::new(meter.clone());
+        assert_eq!(pace.keep(moving(&meter, 10_000), |_| true).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_hardly_moves_gives_way_where_others_wait() {
+        let meter = Meter::default();
+        let mut pace = Pace::new(meter.clone());
+        assert_eq!(pace.keep(moving(&meter, 10), |_| false).await, Ok(()));
+        pace.restart();
+        let stalled = pace.keep(moving(&meter, 10), |_| true).await;
+        assert!(stalled.is_err_and(|stalled| stalled.moved_bytes <= 30));
+        let stopped = pace.keep(std::future::pending::<()>(), |moved| moved == 0);
+        assert_eq!(stopped.await, Err(Stalled { moved_bytes: 0 }));
+    }
+
+    // A peer that sends a small part every now and then never lets one wait last long.
+    #[tokio::test(start_paused = true)]
+    async fn short_waits_add_up() {
+        let meter = Meter::default();
+        let mut pace = Pace::new(meter.clone());
+        let mut waits = 0;
+        while pace
+            .keep(sleep(Duration::from_secs(9)), |_| true)
+            .await
+            .is_ok()
+        {
+            meter.count(1);
+            waits += 1;
+        }
+        assert_eq!(waits, 3);
+        pace.restart();
+        sleep(3 * STALL_MAX).await;
+        assert_eq!(
+            pace.keep(async {}, |_| true).await,
+            Ok(()),
+            "time that was not spent waiting does not count"
+        );
+    }
+}

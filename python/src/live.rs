@@ -14,7 +14,7 @@ use std::{
 
 use lru::LruCache;
 use parking_lot::Mutex;
-use pyo3::prelude::*;
+use pyo3::{prelude::*, sync::PyOnceLock, types::PyList};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 /// What an object takes beyond its bytes as encoded: its header, and the slot that refers to it.
@@ -22,6 +22,9 @@ const OBJECT_BYTES: usize = 64;
 
 /// What an entry takes beyond its key and its object.
 const ENTRY_BYTES: usize = 200;
+
+/// How many budgets the values may take that the program holds on to, and has in memory anyway.
+const HELD_BUDGETS: usize = 4;
 
 /// What tells encodings apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,8 @@ pub(crate) struct LiveEntry {
     pub(crate) object: Py<PyAny>,
     /// What it was encoded to when it agreed with the table.
     pub(crate) print: Print,
-    /// The table's epoch then; none if other clients had the table open.
+    /// The table's epoch then; none if it may have been another value by then, or other clients had
+    /// the table open.
     pub(crate) epoch: Option<u64>,
     /// What it takes.
     pub(crate) cost: usize,
@@ -63,6 +67,25 @@ impl LiveEntry {
             ..*self
         }
     }
+
+    /// Whether the program has the object, too, and may change it; this entry is a clone of one
+    /// that is kept.
+    pub(crate) fn is_held(&self, py: Python<'_>) -> PyResult<bool> {
+        static LOOSE: PyOnceLock<usize> = PyOnceLock::new();
+        let loose = LOOSE.get_or_try_init(py, || {
+            // Counted as an entry's object is: one that is kept, and a clone of that.
+            let kept = PyList::empty(py).into_any().unbind();
+            references(py, &kept.clone_ref(py))
+        })?;
+        Ok(references(py, &self.object)? > *loose)
+    }
+}
+
+/// How many references there are to an object, as Python counts them.
+fn references(py: Python<'_>, object: &Py<PyAny>) -> PyResult<usize> {
+    static COUNT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let count = COUNT.import(py, "sys", "getrefcount")?;
+    count.call1((object,))?.extract()
 }
 
 /// The live values of one table, the least recently used first to go.
@@ -78,6 +101,15 @@ pub(crate) struct Live {
 struct State {
     entries: LruCache<Box<[u8]>, LiveEntry>,
     bytes: usize,
+}
+
+/// An entry that should go.
+#[derive(Debug)]
+pub(crate) struct Oldest {
+    pub(crate) key: Box<[u8]>,
+    pub(crate) entry: LiveEntry,
+    /// Whether it may stay if the program holds it.
+    pub(crate) may_stay: bool,
 }
 
 impl Live {
@@ -105,28 +137,37 @@ impl Live {
         state.entries.get(key).map(|entry| entry.clone_ref(py))
     }
 
-    /// Keeps a value; gives those that have to go for it.
-    #[must_use = "what goes may have changed, and must be written"]
-    pub(crate) fn put(&self, key: &[u8], entry: LiveEntry) -> Vec<(Box<[u8]>, LiveEntry)> {
-        let mut gone = Vec::new();
+    /// Keeps a value, however large it is; others may have to go for it.
+    pub(crate) fn put(&self, key: &[u8], entry: LiveEntry) {
         let mut state = self.state.lock();
         state.bytes += entry.cost;
         let old = state.entries.push(key.into(), entry);
         if let Some((_, old)) = &old {
             state.bytes -= old.cost;
         }
-        while state.bytes > self.bytes_max {
-            let Some((key, entry)) = state.entries.pop_lru() else {
-                break;
-            };
-            state.bytes -= entry.cost;
-            gone.push((key, entry));
-        }
         self.count.store(state.entries.len(), Ordering::Relaxed);
         drop(state);
         // The object that was replaced may run Python as it goes.
         drop(old);
-        gone
+    }
+
+    /// The least recently used entry, if there are more than the budget has room for.
+    pub(crate) fn oldest(&self, py: Python<'_>) -> Option<Oldest> {
+        let state = self.state.lock();
+        if state.bytes <= self.bytes_max {
+            return None;
+        }
+        let (key, entry) = state.entries.peek_lru()?;
+        Some(Oldest {
+            key: key.clone(),
+            entry: entry.clone_ref(py),
+            may_stay: state.bytes <= self.bytes_max.saturating_mul(HELD_BUDGETS),
+        })
+    }
+
+    /// An entry is in use.
+    pub(crate) fn renew(&self, key: &[u8]) {
+        self.state.lock().entries.promote(key);
     }
 
     /// What an entry's object agrees with now, if it is the same object still.
@@ -141,10 +182,20 @@ impl Live {
     }
 
     pub(crate) fn remove(&self, key: &[u8]) -> Option<LiveEntry> {
+        self.remove_if(key, |_any| true)
+    }
+
+    /// Removes an entry, if its object is this one still.
+    pub(crate) fn remove_same(&self, key: &[u8], object: &Py<PyAny>) {
+        drop(self.remove_if(key, |entry| entry.object.is(object)));
+    }
+
+    fn remove_if(&self, key: &[u8], fits: impl Fn(&LiveEntry) -> bool) -> Option<LiveEntry> {
         if self.is_empty() {
             return None;
         }
         let mut state = self.state.lock();
+        state.entries.peek(key).filter(|entry| fits(entry))?;
         let entry = state.entries.pop(key)?;
         state.bytes -= entry.cost;
         self.count.store(state.entries.len(), Ordering::Relaxed);

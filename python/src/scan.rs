@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyTuple};
-use rhash_client::blocking::encoded::{EncodedEntry, EncodedPages};
+use rhash_client::blocking::encoded::{EncodedEntry, EncodedPages, Moment};
 use rhash_protocol::ScanWhat;
 
 use crate::{errors, fork::Owned, shared::Shared};
@@ -31,6 +31,8 @@ struct State {
 pub(crate) struct Scan {
     shared: Arc<Shared>,
     gives: Gives,
+    /// When it began.
+    moment: Moment,
     state: Mutex<State>,
 }
 
@@ -42,16 +44,23 @@ impl Scan {
             // Values that can change are live under their keys.
             Gives::Values | Gives::Items => ScanWhat::Items,
         };
-        let pages = shared.table(py)?.scan(what);
+        let table = shared.table(py)?;
+        let moment = table.moment();
+        let pages = table.scan(what);
         Ok(Self {
             shared,
             gives,
+            moment,
             state: Mutex::new(State {
                 pages: Some(Owned::new(pages)),
                 page: Vec::new().into_iter(),
                 is_reading: false,
             }),
         })
+    }
+
+    fn value<'py>(&self, py: Python<'py>, entry: &EncodedEntry) -> PyResult<Bound<'py, PyAny>> {
+        self.shared.given(py, &entry.key, &entry.value, self.moment)
     }
 
     /// Reads the next page; gives whether there was one.
@@ -115,10 +124,10 @@ impl Scan {
             };
             return Ok(Some(match self.gives {
                 Gives::Keys => self.shared.decode_key(py, &entry.key)?,
-                Gives::Values => self.shared.iterated(py, &entry.key, &entry.value)?,
+                Gives::Values => self.value(py, &entry)?,
                 Gives::Items => {
                     let key = self.shared.decode_key(py, &entry.key)?;
-                    let value = self.shared.iterated(py, &entry.key, &entry.value)?;
+                    let value = self.value(py, &entry)?;
                     PyTuple::new(py, [key, value])?.into_any()
                 }
             }));

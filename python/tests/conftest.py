@@ -9,6 +9,15 @@ from pathlib import Path
 from typing import Iterator, List
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+#: Seconds that a test waits at most for what should come soon: machines can be slow, or stand still.
+WAIT = 300
+
+settings.register_profile(
+    "patient", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 class Service:
@@ -35,11 +44,11 @@ class Service:
 
     def stop(self) -> None:
         self.process.terminate()
-        assert self.process.wait(timeout=60) == 0
+        assert self.process.wait(timeout=WAIT) == 0
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=WAIT)
 
 
 @pytest.fixture(scope="session", autouse=True)

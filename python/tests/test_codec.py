@@ -64,7 +64,7 @@ def exact(value: Any) -> Any:
     return type(value), repr(value)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(values)
 @example([1 << 63, -(1 << 63), (1 << 63) - 1, 1 << 4000, -(1 << 64)])
 @example(["\ud800", "\U0010ffff", "a" * 200, ("x",) * 100])
@@ -72,7 +72,7 @@ def test_values_come_back_with_their_types(value: Any) -> None:
     assert exact(decode_value(encode_value(value))) == exact(value)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(hashables, hashables)
 @example(1, True)
 @example((1, 0.0), (1.0, False))
@@ -90,7 +90,7 @@ def test_keys_are_equal_exactly_if_their_bytes_are(one: Any, other: Any) -> None
         assert not equal, (one, other)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(hashables)
 def test_a_key_comes_back_equal(key: Any) -> None:
     back = decode_value(encode_value(key, key=True))
@@ -173,7 +173,7 @@ def test_nesting_is_bounded() -> None:
         encode_value([deep])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=40))
 @example(b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")
 @example(b"\x19\x08\x00\x02<f\x01\xff\xff\x03")

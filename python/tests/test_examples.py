@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as some_package
 import re
 import runpy
 import subprocess
@@ -10,9 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-
-
-import json as some_package
+from conftest import WAIT
 
 from mivrhash import RHash
 
@@ -38,6 +37,6 @@ def test_its_postings_are_those_of_an_independent_count() -> None:
 
 def test_it_runs_on_the_standard_library() -> None:
     command = [sys.executable, str(EXAMPLE)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
     assert done.returncode == 0, done.stderr
     assert "collections/abc.py" in done.stdout or "_collections_abc.py" in done.stdout

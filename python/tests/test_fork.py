@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+from conftest import WAIT
 
 import mivrhash
 from mivrhash import RHash, serve
@@ -102,7 +103,7 @@ def keep_open(name: str) -> None:
 def test_a_worker_that_ends_without_closing_loses_nothing() -> None:
     process = multiprocessing.get_context("fork").Process(target=keep_open, args=("unclosed",))
     process.start()
-    process.join(60)
+    process.join(WAIT)
     assert process.exitcode == 0
     with RHash(name="unclosed", mode="existing") as table:
         assert table["from the child"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -46,6 +48,104 @@ def test_changes_survive_eviction() -> None:
         for value in table.values():
             value.append("again")
         assert all(value == [key, "changed", "again"] for key, value in table.items())
+
+
+# The live objects have an eighth of the cache. A list that was larger than that was never live, and a
+# change to it was lost.
+@pytest.mark.parametrize("cache_bytes", [4096, 64 << 10])
+def test_a_value_larger_than_the_cache_is_live_too(cache_bytes: int) -> None:
+    with RHash(cache_bytes=cache_bytes) as table:
+        for length in (5, 1000, 40_000):
+            table["set"] = list(range(length))
+            table["set"].append("set")
+            assert table["set"] == [*range(length), "set"]
+            table.flush()
+            table["other"] = [1]  # pushes the long one out
+            table["set"].append("read")
+            assert dict(table.items())["set"] == [*range(length), "set", "read"]
+            table.setdefault("default", list(range(length))).append("default")
+            assert table.pop("default") == [*range(length), "default"]
+
+
+def test_a_value_that_the_program_holds_stays_live() -> None:
+    with RHash(name="held", cache_bytes=64 << 10) as one, RHash(name="held") as other:
+        one["k"] = [1]
+        held = one["k"]
+        for n in range(2000):
+            one[n] = [n]
+        assert one["k"] is held
+        for n in range(2000):
+            assert one[n] == [n]
+        held.append(2)
+        one.flush()
+        assert other["k"] == [1, 2]
+        other.detach()
+        for n in range(2000):
+            one[n].append("changed")
+        held.append(3)
+        assert one["k"] is held and dict(one.items())["k"] == [1, 2, 3]
+        one.close()
+
+
+def test_held_values_are_bounded_too_and_what_goes_is_written() -> None:
+    with RHash(cache_bytes=64 << 10) as table:
+        held = [[n] for n in range(2000)]
+        for n, value in enumerate(held):
+            table[n] = value
+            value.append("changed")
+        live = sum(table[n] is value for n, value in enumerate(held))
+        assert 20 < live < 500
+        assert all(table[n] == [n, "changed"] for n in range(2000))
+
+
+def test_a_read_gives_the_same_object_while_nobody_changed_it() -> None:
+    with RHash(name="same") as one, RHash(name="same") as other:
+        one["k"] = [1]
+        one.flush()
+        held = one["k"]
+        assert one["k"] is held and one.get_many(["k"]) == [held]
+        assert next(iter(one.values())) is held
+        held.append(2)
+        assert one["k"] is held
+        one.flush()
+        assert other["k"] == [1, 2]
+        other["k"] = [5]
+        other.flush()
+        assert one["k"] == [5] and one["k"] is not held
+        del other["k"]
+        other.flush()
+        assert "k" not in one and one.get("k") is None
+        one.close()
+
+
+# `pop` gave the object that this client had read, though it removed another value.
+def test_pop_gives_what_it_removed_though_another_client_wrote_it() -> None:
+    with RHash(name="popped") as one, RHash(name="popped") as other:
+        one["k"] = one["l"] = [1]
+        one.flush()
+        assert one["k"] == one["l"] == [1]
+        other.update(k=[2], l=[3])
+        other.flush()
+        assert one.pop("k") == [2]
+        assert one.popitem() == ("l", [3])
+        one.close()
+
+
+def test_threads_change_the_same_values() -> None:
+    """Each thread appends to lists that the others push out of a cache which is too small for them."""
+    with RHash(cache_bytes=32 << 10) as table:
+        table.update({n: [] for n in range(64)})
+        locks = [Lock() for _ in range(64)]
+
+        def work(number: int) -> None:
+            for turn in range(200):
+                key = (number * 31 + turn * 7) % 64
+                with locks[key]:
+                    table[key].append((number, turn))
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+        assert sum(map(len, table.values())) == 4 * 200
 
 
 def test_what_replaces_a_live_value_wins() -> None:

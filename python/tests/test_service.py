@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import Service
+from conftest import WAIT, Service
 
-from mivrhash import RHash, serve
+from mivrhash import Client, RHash, SessionExpiredError, serve
 
 
 def test_named_tables_survive_a_stop(own_service: Service) -> None:
@@ -26,20 +27,26 @@ def test_named_tables_survive_a_stop(own_service: Service) -> None:
 def test_a_temporary_table_is_an_error_after_a_restart_and_never_empty(
     own_service: Service,
 ) -> None:
-    table: RHash[int, int] = RHash(own_service.address, retry_deadline=20)
-    table[1] = 1
-    table.flush()
-    own_service.kill()
-    own_service.start()
-    with pytest.raises((ConnectionError, ValueError)):
-        len(table)
-    with pytest.raises((ConnectionError, ValueError)):
-        table[2]
+    with Client(own_service.address, retry_deadline=WAIT) as client:
+        table = client.temporary()
+        table[1] = 1
+        table.flush()
+        own_service.kill()
+        own_service.start()
+        began = time.monotonic()
+        with pytest.raises(SessionExpiredError):
+            len(table)
+        with pytest.raises(SessionExpiredError):
+            table[2]
+        # The session is over, the client is not.
+        with client.temporary() as again:
+            assert len(again) == 0
+        assert time.monotonic() - began < WAIT
 
 
 def test_ctrl_c_stops_it_cleanly(own_service: Service) -> None:
     own_service.process.send_signal(signal.SIGINT)
-    assert own_service.process.wait(timeout=60) == 0
+    assert own_service.process.wait(timeout=WAIT) == 0
 
 
 def test_its_memory_limit_covers_python(tmp_path: Path) -> None:
@@ -62,7 +69,7 @@ def test_its_memory_limit_covers_python(tmp_path: Path) -> None:
 def test_bad_options_are_told() -> None:
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "mivrhash.mivrhashservice", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
 
     assert run("99999999").returncode != 0
     done = run("--mem-limit", "1M", "--memory-only")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import WAIT
 
 import mivrhash
 
@@ -23,7 +24,7 @@ def have(module: str) -> bool:
 def run(*command: str) -> "subprocess.CompletedProcess[str]":
     # Away from the sources, so that the installed package is what is checked.
     return subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True, timeout=300, cwd=HERE
+        [sys.executable, "-m", *command], capture_output=True, text=True, timeout=WAIT, cwd=HERE
     )
 
 

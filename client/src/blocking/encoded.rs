@@ -42,6 +42,20 @@ impl EncodedKey {
     }
 }
 
+/// When a read began; see [`EncodedTable::moment`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    epoch: Option<u64>,
+    forgotten: u64,
+}
+
+impl Moment {
+    /// As [`EncodedTable::epoch`] then.
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+}
+
 /// A blind write of a key, encoded.
 #[derive(Debug)]
 pub struct EncodedWrite {
@@ -130,8 +144,22 @@ impl EncodedTable {
     /// While this number stays the same, no other client has written to the table; none if another
     /// one has it open.
     pub fn epoch(&self) -> Option<u64> {
+        self.moment().epoch
+    }
+
+    /// This moment, taken before a read so that [`epoch_since`](Self::epoch_since) can say
+    /// whether its answer came to be old.
+    pub fn moment(&self) -> Moment {
         let core = self.core();
-        core.client.cache.epoch(core.slot)
+        let (epoch, forgotten) = core.client.cache.moment(core.slot);
+        Moment { epoch, forgotten }
+    }
+
+    /// The epoch, if a value that was read after `moment`, and of whose key the cache knows nothing
+    /// now, is sure to be the newest; none if it may have been written since by this client or
+    /// another.
+    pub fn epoch_since(&self, moment: Moment) -> Option<u64> {
+        moment.epoch.filter(|_| self.moment() == moment)
     }
 
     /// A key, in the form that the cache takes, from what `encode` appends.

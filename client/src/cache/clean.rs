@@ -26,6 +26,8 @@ pub(super) struct CleanEntries {
     entries: LruCache<Arc<[u8]>, Clean>,
     bytes: usize,
     touches: Box<[u64; TOUCHES]>,
+    /// Grows whenever the cache may have come to know less of a key than it did.
+    forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,19 @@ impl CleanEntries {
             entries: LruCache::unbounded(),
             bytes: 0,
             touches: Box::new([0; TOUCHES]),
+            forgotten: 0,
         }
+    }
+
+    /// How often something was forgotten. While this stays the same, a key of which nothing is known
+    /// was not written.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// A write leaves no value behind that is known.
+    pub(super) fn forget(&mut self) {
+        self.forgotten += 1;
     }
 
     /// What all entries take, the void ones included.
@@ -81,6 +95,7 @@ impl CleanEntries {
             return false;
         };
         self.bytes -= cost(key.len(), &old);
+        self.forgotten += 1;
         true
     }
 

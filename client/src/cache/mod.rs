@@ -222,6 +222,7 @@ impl Cache {
         }
         let before = table.pending.bytes();
         let stamp = state.stamp_last + 1;
+        let is_known = op.known().is_some();
         let added = match table
             .pending
             .write(key, op, stamp, self.limits.op_bytes_max)
@@ -232,6 +233,9 @@ impl Cache {
         state.stamp_last = stamp;
         state.pending_bytes = state.pending_bytes + table.pending.bytes() - before;
         state.clean.touch(key);
+        if !is_known {
+            state.clean.forget();
+        }
         if added == Added::Entry {
             state.pending_items += 1;
             state.clean.remove(key);
@@ -293,6 +297,7 @@ impl Cache {
         let state = &mut *guard;
         state.clean.touch(key);
         state.clean.remove(key);
+        state.clean.forget();
         let epoch = state
             .tables
             .get(&slot)
@@ -330,11 +335,11 @@ impl Cache {
         }
     }
 
-    /// The table's epoch while clean entries of it are kept.
-    pub(crate) fn epoch(&self, slot: Slot) -> Option<u64> {
+    /// The table's epoch, if clean entries of it are kept, and how often the cache forgot something.
+    pub(crate) fn moment(&self, slot: Slot) -> (Option<u64>, u64) {
         let state = self.state.lock();
-        let table = state.tables.get(&slot)?;
-        table.sole.then_some(table.epoch)
+        let table = state.tables.get(&slot).filter(|table| table.sole);
+        (table.map(|table| table.epoch), state.clean.forgotten())
     }
 
     /// The stamp of the newest write, for [`settled_up_to`](Self::settled_up_to).

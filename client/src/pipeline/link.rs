@@ -135,7 +135,7 @@ async fn reconnect(shared: &Shared) -> Link {
     let since = Instant::now();
     loop {
         let ticket = shared.state.lock().ticket;
-        match open(config, Some(ticket)).await {
+        match open(config, ticket).await {
             Ok(link) => {
                 shared.take_up(&link.welcome);
                 return link;
@@ -143,11 +143,8 @@ async fn reconnect(shared: &Shared) -> Link {
             Err(error) => {
                 debug!(%error, "cannot reconnect");
                 if error.kind() == ErrorKind::SessionExpired {
-                    // The next hello is that of a stranger.
-                    shared.state.lock().ticket = Ticket {
-                        id: 0,
-                        secret: [0; 16],
-                    };
+                    // The next hello is that of a stranger: a server refuses a ticket it does not know.
+                    shared.state.lock().ticket = None;
                 }
                 let down = {
                     let mut state = shared.state.lock();
@@ -283,10 +280,7 @@ async fn take_frame(shared: &Shared, assembler: &mut Assembler, frame: Frame<'_>
         FrameKind::Refusal => match handshake::decode_refusal(frame) {
             Ok(refusal) => {
                 if refusal.code == ErrorCode::SessionExpired {
-                    shared.state.lock().ticket = Ticket {
-                        id: 0,
-                        secret: [0; 16],
-                    };
+                    shared.state.lock().ticket = None;
                 }
                 Err(refusal.into())
             }
@@ -407,7 +401,7 @@ impl Shared {
     fn take_up(&self, welcome: &Welcome) {
         let mut state = self.state.lock();
         state.link = LinkState::Up;
-        state.ticket = welcome.ticket;
+        state.ticket = Some(welcome.ticket);
         state.limits = welcome.limits;
         state.received_last = Instant::now();
         if welcome.resumed {

@@ -98,7 +98,8 @@ struct Shared {
 struct State {
     calls: Calls,
     link: LinkState,
-    ticket: Ticket,
+    /// Takes the session up again; none after it was refused.
+    ticket: Option<Ticket>,
     limits: Limits,
     received_last: Instant,
 }
@@ -130,7 +131,7 @@ impl Pipeline {
             state: Mutex::new(State {
                 calls: Calls::default(),
                 link: LinkState::Up,
-                ticket: link.welcome.ticket,
+                ticket: Some(link.welcome.ticket),
                 limits: link.welcome.limits,
                 received_last: Instant::now(),
             }),

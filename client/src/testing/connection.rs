@@ -69,7 +69,15 @@ async fn serve(
         return Ok(());
     }
     let (notices, mut noticed) = mpsc::channel(NOTICES_MAX);
-    let (ticket, resumed) = shared.tables.lock().enter(hello.session, notices);
+    let entered = shared.tables.lock().enter(hello.session, notices);
+    let Some((ticket, resumed)) = entered else {
+        let refusal = WireError {
+            code: ErrorCode::SessionExpired,
+            text: "the session is unknown".to_owned(),
+        };
+        handshake::send_refusal(&mut writer, &refusal).await?;
+        return Ok(());
+    };
     let welcome = Welcome {
         server: format!("fake {PROTOCOL_VERSION}"),
         ticket,

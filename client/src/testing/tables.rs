@@ -81,14 +81,17 @@ impl Tables {
             .for_each(|table| table.sessions.clear());
     }
 
-    /// The session of a ticket, or a new one; and whether it is the old one.
-    pub(super) fn enter(&mut self, ticket: Option<Ticket>, notices: Notices) -> (Ticket, bool) {
-        if let Some(ticket) = ticket
-            && let Some(session) = self.sessions.get_mut(&ticket.id)
-            && session.secret == ticket.secret
-        {
+    /// The session of a ticket, and whether it was there; a new one if no ticket is given, none if
+    /// the ticket's is over.
+    pub(super) fn enter(
+        &mut self,
+        ticket: Option<Ticket>,
+        notices: Notices,
+    ) -> Option<(Ticket, bool)> {
+        if let Some(ticket) = ticket {
+            let session = self.sessions.get_mut(&ticket.id)?;
             session.notices = Some(notices);
-            return (ticket, true);
+            return (session.secret == ticket.secret).then_some((ticket, true));
         }
         self.id_last += 1;
         let ticket = Ticket {
@@ -101,7 +104,7 @@ impl Tables {
             ..Session::default()
         };
         self.sessions.insert(ticket.id, session);
-        (ticket, false)
+        Some((ticket, false))
     }
 
     /// Answers a call, or repeats the answer.

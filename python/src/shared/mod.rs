@@ -26,7 +26,7 @@ use crate::{
     encode::Encoder,
     errors::{self, Failure},
     fork::Owned,
-    live::{Live, LiveEntry, Print},
+    live::Live,
     trail::Trail,
 };
 
@@ -200,13 +200,8 @@ impl Shared {
         Ok(bytes)
     }
 
-    /// An object from its bytes, which is live from now on if it can change.
-    pub(crate) fn decode<'py>(
-        &self,
-        py: Python<'py>,
-        key: &[u8],
-        bytes: &[u8],
-    ) -> PyResult<Bound<'py, PyAny>> {
+    /// An object from its bytes, and what its decoder noted.
+    fn decode<'py>(&self, py: Python<'py>, bytes: &[u8]) -> PyResult<(Bound<'py, PyAny>, Decoder)> {
         let mut decoder = Decoder::new(self.pickle);
         let object = match self.kind {
             TableKind::Values => decoder.whole(py, bytes)?,
@@ -216,13 +211,7 @@ impl Shared {
                 Err(_) => return Err(errors::decode(py, "a counter that has not 8 bytes")),
             },
         };
-        if decoder.is_mutable
-            && let Some(live) = &self.live
-        {
-            let cost = LiveEntry::cost(key.len(), bytes.len(), decoder.objects);
-            self.keep(py, live, key, &object, Print::of(bytes), cost)?;
-        }
-        Ok(object)
+        Ok((object, decoder))
     }
 
     pub(crate) fn len(&self, py: Python<'_>) -> PyResult<u64> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pyo3::{prelude::*, types::PyList};
-use rhash_client::blocking::encoded::EncodedKey;
+use rhash_client::blocking::encoded::{EncodedKey, Moment};
 
 use super::Shared;
 use crate::errors;
@@ -18,14 +18,26 @@ impl Shared {
             return Ok(Some(object));
         }
         let table = self.table(py)?;
+        let moment = table.moment();
         let cached = table.get_cached(&key);
         let value = match cached.map_err(|error| errors::of_client(py, &error))? {
             Some(known) => known,
             None => return self.get_remote(py, key),
         };
+        self.answer(py, key.bytes(), value, moment)
+    }
+
+    /// What a read gave that began at `moment`.
+    fn answer<'py>(
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+        value: Option<Bytes>,
+        moment: Moment,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         match value {
-            Some(bytes) => self.decode(py, key.bytes(), &bytes).map(Some),
-            None => Ok(None),
+            Some(bytes) => self.given(py, key, &bytes, moment).map(Some),
+            None => self.reconcile(py, key, None, moment),
         }
     }
 
@@ -41,8 +53,8 @@ impl Shared {
             None => Ok(None),
             Some(None) => Ok(Some(None)),
             Some(Some(bytes)) => self
-                .decode(py, key.bytes(), &bytes)
-                .map(|value| Some(Some(value))),
+                .decode(py, &bytes)
+                .map(|(value, _decoder)| Some(Some(value))),
         }
     }
 
@@ -52,7 +64,8 @@ impl Shared {
         key: EncodedKey,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let own = Bytes::copy_from_slice(key.bytes());
-        let run = match self.table(py)?.epoch() {
+        let moment = self.table(py)?.moment();
+        let run = match moment.epoch() {
             // What is fetched ahead is of use only if it may be kept.
             Some(_) => self.trail.lock().run(&own),
             None => None,
@@ -74,10 +87,7 @@ impl Shared {
             }
             _ => self.ask(py, |table| table.get(key))?,
         };
-        match value {
-            Some(bytes) => self.decode(py, &own, &bytes).map(Some),
-            None => Ok(None),
-        }
+        self.answer(py, &own, value, moment)
     }
 
     /// The values of several keys, in their order.
@@ -89,29 +99,19 @@ impl Shared {
     ) -> PyResult<Bound<'py, PyList>> {
         let mut encoded = Vec::new();
         for key in keys.try_iter()? {
-            let key = self.key(&key?)?;
-            if let Some(live) = &self.live
-                && let Some(entry) = live.get(py, key.bytes())
-            {
-                self.write_back(py, live, key.bytes(), &entry)?;
-            }
-            encoded.push(key);
+            encoded.push(self.key(&key?)?);
         }
         let raw: Vec<Vec<u8>> = match &self.live {
             Some(_) => encoded.iter().map(|key| key.bytes().to_vec()).collect(),
             None => Vec::new(),
         };
+        let moment = self.table(py)?.moment();
         let values = self.ask(py, |table| table.get_many(encoded))?;
         let mut objects = Vec::with_capacity(values.len());
-        for (at, value) in values.iter().enumerate() {
+        for (at, value) in values.into_iter().enumerate() {
             let key = raw.get(at).map(Vec::as_slice).unwrap_or_default();
-            objects.push(match value {
-                None => default.clone(),
-                Some(bytes) => match self.look_live(py, key)? {
-                    Some(object) => object,
-                    None => self.decode(py, key, bytes)?,
-                },
-            });
+            let object = self.answer(py, key, value, moment)?;
+            objects.push(object.unwrap_or_else(|| default.clone()));
         }
         PyList::new(py, objects)
     }
@@ -126,22 +126,6 @@ impl Shared {
             Some(known) => Ok(known.is_some()),
             None => self.ask(py, |table| table.contains(key)),
         }
-    }
-
-    /// A value that an iteration gave: the live one, if there is one.
-    pub(crate) fn iterated<'py>(
-        &self,
-        py: Python<'py>,
-        key: &[u8],
-        bytes: &[u8],
-    ) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(live) = &self.live
-            && !live.is_empty()
-            && let Some(object) = self.look_live(py, key)?
-        {
-            return Ok(object);
-        }
-        self.decode(py, key, bytes)
     }
 
     /// Remembers the keys of a page that an iteration gave.

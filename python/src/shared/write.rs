@@ -12,7 +12,7 @@ use rhash_protocol::ScanWhat;
 use super::Shared;
 use crate::{
     errors,
-    live::{LiveEntry, Print},
+    live::{Live, LiveEntry, Print},
 };
 
 impl Shared {
@@ -27,24 +27,40 @@ impl Shared {
         let Some(live) = &self.live else {
             return self.put_encoded(py, key, encoded.bytes);
         };
-        if !encoded.is_mutable {
-            let old = live.remove(key.bytes());
+        let own = key.bytes().to_vec();
+        if !encoded.is_mutable || !self.stays(value) {
             self.put_encoded(py, key, encoded.bytes)?;
-            drop(old);
+            self.forget_key(&own);
             return Ok(());
         }
-        let own = key.bytes().to_vec();
         let print = Print::of(&encoded.bytes);
         let cost = LiveEntry::cost(own.len(), encoded.bytes.len(), encoded.objects);
-        // A tuple becomes a list where lists are stored, and comes back as one.
-        let stays = self.kind != TableKind::Lists || value.is_instance_of::<PyList>();
         self.put_encoded(py, key, encoded.bytes)?;
-        if stays {
-            self.keep(py, live, &own, value, print, cost)
-        } else {
-            drop(live.remove(&own));
-            Ok(())
-        }
+        self.keep_written(py, live, &own, value, print, cost)
+    }
+
+    /// Whether a value comes back as what it is: a tuple becomes a list where lists are stored.
+    fn stays(&self, value: &Bound<'_, PyAny>) -> bool {
+        self.kind != TableKind::Lists || value.is_instance_of::<PyList>()
+    }
+
+    /// Makes an object live that was written just now.
+    fn keep_written(
+        &self,
+        py: Python<'_>,
+        live: &Live,
+        key: &[u8],
+        object: &Bound<'_, PyAny>,
+        print: Print,
+        cost: usize,
+    ) -> PyResult<()> {
+        let entry = LiveEntry {
+            object: object.clone().unbind(),
+            print,
+            epoch: self.table(py)?.epoch(),
+            cost,
+        };
+        self.keep(py, live, key, entry)
     }
 
     /// Sets the value of a key if the cache has room; gives whether it had. Never waits, for tables
@@ -86,10 +102,10 @@ impl Shared {
 
     /// Removes an entry, if there is one; blind.
     pub(crate) fn discard(&self, py: Python<'_>, key: EncodedKey) -> PyResult<()> {
-        if let Some(live) = &self.live {
-            drop(live.remove(key.bytes()));
-        }
-        self.write(py, key, EncodedWrite::discard())
+        let own = key.bytes().to_vec();
+        self.write(py, key, EncodedWrite::discard())?;
+        self.forget_key(&own);
+        Ok(())
     }
 
     /// Removes an entry and gives what was there, encoded, and its object if that was live.
@@ -98,12 +114,7 @@ impl Shared {
         py: Python<'_>,
         key: EncodedKey,
     ) -> PyResult<Option<(Bytes, Option<Py<PyAny>>)>> {
-        let own = key.bytes().to_vec();
-        let live = match &self.live {
-            Some(live) => live.get(py, &own),
-            None => None,
-        };
-        self.settle_key(py, &own)?;
+        let live = self.settle_key(py, key.bytes())?;
         let table = self.table(py)?;
         // Only this client has the table: what it knows is so.
         let known = match table.epoch() {
@@ -118,7 +129,11 @@ impl Shared {
             }
             None => self.ask(py, |table| table.remove(key))?,
         };
-        Ok(taken.map(|bytes| (bytes, live.map(|entry| entry.object))))
+        Ok(taken.map(|bytes| {
+            // Another client may have changed the entry since its object was made.
+            let same = live.filter(|(_, print)| *print == Print::of(&bytes));
+            (bytes, same.map(|(object, _)| object))
+        }))
     }
 
     /// Removes an entry; gives whether there was one.
@@ -132,17 +147,10 @@ impl Shared {
         py: Python<'py>,
         key: EncodedKey,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let own = key.bytes().to_vec();
         match self.take(py, key)? {
             None => Ok(None),
             Some((_, Some(object))) => Ok(Some(object.into_bound(py))),
-            Some((bytes, None)) => {
-                let object = self.decode(py, &own, &bytes)?;
-                if let Some(live) = &self.live {
-                    drop(live.remove(&own));
-                }
-                Ok(Some(object))
-            }
+            Some((bytes, None)) => Ok(Some(self.decode(py, &bytes)?.0)),
         }
     }
 
@@ -185,7 +193,8 @@ impl Shared {
         }
         let own = key.bytes().to_vec();
         let table = self.table(py)?;
-        let known = match table.epoch() {
+        let moment = table.moment();
+        let known = match moment.epoch() {
             Some(_) => table.get_cached(&key),
             None => Ok(None),
         };
@@ -204,15 +213,16 @@ impl Shared {
                 let there = self.ask(py, |table| table.put_if_absent(key, encoded.bytes))?;
                 if there.is_none()
                     && encoded.is_mutable
+                    && self.stays(default)
                     && let Some(live) = &self.live
                 {
-                    self.keep(py, live, &own, default, print, cost)?;
+                    self.keep_written(py, live, &own, default, print, cost)?;
                 }
                 there
             }
         };
         match there {
-            Some(bytes) => self.decode(py, &own, &bytes),
+            Some(bytes) => self.given(py, &own, &bytes, moment),
             None => Ok(default.clone()),
         }
     }

@@ -44,6 +44,11 @@ pub(crate) struct Place {
     /// Use the server at this address; without this, a server runs inside the command.
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub(crate) server: Option<String>,
+    /// Show the server the token in this file, which others must not be able to read. A token may
+    /// also stand in the address (rhash://TOKEN@HOST:PORT) or in the environment: RHASH_TOKEN, or
+    /// RHASH_TOKEN_FILE for the name of a file.
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub(crate) token_file: Option<PathBuf>,
     /// What the server inside the command may use of memory, such as 512M or 8GiB.
     /// Default: half of what this host or its control group has.
     #[arg(long, global = true, value_name = "SIZE", conflicts_with = "server")]
@@ -82,6 +87,8 @@ pub(crate) enum Command {
     Ping(Ping),
     /// Measure what spilling costs, or a server of yours
     Bench(Bench),
+    /// Make the tokens by which a server knows its clients
+    Token(Token),
     /// Serve until the standard input ends
     #[command(name = SERVE_COMMAND, hide = true)]
     Serve(Serve),
@@ -339,6 +346,50 @@ pub(crate) enum WorkKind {
     Lists,
     /// A table of values: load, gets, scan.
     Values,
+}
+
+/// Arguments of `token`.
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    #[command(subcommand)]
+    pub(crate) command: TokenCommand,
+}
+
+/// What is done about tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token, and print it: this once
+    New(NewToken),
+}
+
+/// Arguments of `token new`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The token goes to standard output, and is kept nowhere. Its line, with a hash in its place, goes to
+the end of the file that --file names, or else to standard error, for you to put into one. A server
+that runs with --tokens FILE lets it in after a SIGHUP; to revoke it, take the line out and send
+another.
+
+Rights: read to look at entries; write to change them, and to make, clear and free tables; admin for
+the figures of the server, which name all tables. Writes that tell what was there need read, too.
+
+Examples:
+  rhash token new ci --file tokens --tables 'test-*' --rights read,write > ci.token
+  rhash token new dashboard --rights read,admin
+  rhash --server db:10080 --token-file ci.token len test-1")]
+pub(crate) struct NewToken {
+    /// What the token is called, in the file and in the server's log.
+    pub(crate) name: String,
+    /// The tables that it is for: names with * for any characters and ? for any one, with commas
+    /// in between.
+    #[arg(long, value_name = "PATTERNS", default_value = "*")]
+    pub(crate) tables: String,
+    /// What its bearer may do: read, write, admin, with commas in between.
+    #[arg(long, value_name = "RIGHTS", default_value = "read,write")]
+    pub(crate) rights: String,
+    /// Add its line to this tokens file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Arguments of the command that `bench` starts servers by.

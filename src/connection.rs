@@ -47,7 +47,7 @@ impl Session {
     pub(crate) fn open(place: &Place, intent: Intent) -> Outcome<Self> {
         if let Some(address) = &place.server {
             return Ok(Self {
-                client: connect(address)?,
+                client: connect(address, place.token_file.as_deref())?,
                 embedded: None,
                 data_directory: None,
             });
@@ -64,7 +64,7 @@ impl Session {
             )));
         }
         let embedded = Embedded::start(Keep::In(data.clone()), place.mem_limit)?;
-        let client = match connect(&embedded.address()) {
+        let client = match connect(&embedded.address(), None) {
             Ok(client) => client,
             Err(failure) => {
                 embedded.stop()?;
@@ -100,11 +100,14 @@ impl Session {
     }
 }
 
-fn connect(address: &str) -> Outcome<Client> {
-    let builder = Client::builder()
+fn connect(address: &str, token_file: Option<&Path>) -> Outcome<Client> {
+    let mut builder = Client::builder()
         .cache_bytes(CACHE_BYTES)
         .in_flight_bytes(IN_FLIGHT_BYTES)
         .retry_deadline(RETRY_DEADLINE);
+    if let Some(file) = token_file {
+        builder = builder.token_file(file);
+    }
     builder
         .client_name("rhash")
         .connect(address)

@@ -25,6 +25,7 @@ use self::{
     cli::{Cli, Command},
     command::{
         bench as bench_command, index as index_command, search, serve, server_info, table, term,
+        token,
     },
     connection::{Intent, Session},
     failure::Outcome,
@@ -53,6 +54,11 @@ fn run(cli: &Cli) -> Outcome {
             return Ok(out.flush()?);
         }
         Command::Serve(args) => return serve::run(&cli.place, args),
+        Command::Token(args) => {
+            let mut out = Output::new();
+            token::run(args, &mut out)?;
+            return Ok(out.flush()?);
+        }
         _ => {}
     }
     let session = Session::open(&cli.place, intent(&cli.command))?;
@@ -90,7 +96,7 @@ fn dispatch(session: &Session, command: &Command, out: &mut Output) -> Outcome {
         Command::Tables(args) => server_info::tables(client, args, out),
         Command::Stats(args) => server_info::stats(client, args, out),
         Command::Ping(args) => server_info::ping(client, args, out),
-        Command::Bench(_) | Command::Serve(_) => Ok(()),
+        Command::Bench(_) | Command::Serve(_) | Command::Token(_) => Ok(()),
     }
 }
 

@@ -53,11 +53,7 @@ async fn tiny_server(data_dir: PathBuf) -> Result<Handle, Box<dyn Error>> {
         place_bits: 64,
         threads: true,
     });
-    let config = Config {
-        listen: "127.0.0.1:0".to_owned(),
-        lease: Duration::from_secs(60),
-        store,
-    };
+    let config = Config::new(store);
     Ok(Server::start(config).await?)
 }
 

@@ -1,6 +1,6 @@
 //! The README's example does what it says, and is the one that stands here.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
 use rhash_server::{config::Config, embed::Server, store::StoreConfig};
 
@@ -37,11 +37,7 @@ fn the_readme_shows_an_example_that_runs() -> Result<(), Box<dyn Error>> {
     }
 
     let runtime = tokio::runtime::Runtime::new()?;
-    let config = Config {
-        listen: "127.0.0.1:0".to_owned(),
-        lease: Duration::from_secs(60),
-        store: StoreConfig::new(64 << 20, None),
-    };
+    let config = Config::new(StoreConfig::new(64 << 20, None));
     let server = runtime.block_on(Server::start(config))?;
     shown::example(&server.local_addr().to_string())?;
     Ok(())

@@ -4,19 +4,24 @@ use std::{fmt, str::FromStr};
 
 use rhash_protocol::limits::DEFAULT_PORT;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    token::Token,
+};
 
 /// The environment variable that says where the server is, for programs that are not told.
 pub const SERVER_VARIABLE: &str = "RHASH_SERVER";
 
 const SCHEME: &str = "rhash://";
 
-/// A host and a port. Written `host`, `host:port`, `[v6]:port` or `rhash://host:port`; the port is
-/// 10080 where it is missing.
+/// A host and a port, and perhaps a token. Written `host`, `host:port`, `[v6]:port`,
+/// `rhash://host:port` or `rhash://token@host:port`; the port is 10080 where it is missing.
+/// It is shown without the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     host: String,
     port: u16,
+    token: Token,
 }
 
 impl Address {
@@ -30,8 +35,13 @@ impl Address {
             _ => Ok(Self {
                 host: "127.0.0.1".to_owned(),
                 port: DEFAULT_PORT,
+                token: Token::default(),
             }),
         }
+    }
+
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
     }
 
     pub(crate) fn host_and_port(&self) -> (&str, u16) {
@@ -43,10 +53,11 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = || Error::new(ErrorKind::Usage, format!("{text:?} is not HOST:PORT"));
         let rest = text.trim();
         let rest = rest.strip_prefix(SCHEME).unwrap_or(rest);
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (token, shown) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let bad = || Error::new(ErrorKind::Usage, format!("{shown:?} is not HOST:PORT"));
+        let rest = shown.strip_suffix('/').unwrap_or(shown);
         let (host, port) = match rest.strip_prefix('[') {
             Some(v6) => {
                 let (host, after) = v6.split_once(']').ok_or_else(bad)?;
@@ -72,6 +83,7 @@ impl FromStr for Address {
         Ok(Self {
             host: host.to_owned(),
             port,
+            token: Token::new(token),
         })
     }
 }
@@ -98,8 +110,13 @@ mod tests {
             ("[::1]:7", "[::1]:7"),
             ("::1", "[::1]:10080"),
             ("[::1]", "[::1]:10080"),
+            ("rhash://rhash_0f@db:7", "db:7"),
+            ("rhash_0f@db", "db:10080"),
         ] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), shown);
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(address.token().is_none(), !text.contains('@'));
+            assert!(!format!("{address:?}").contains("rhash_0f"));
         }
         for text in [
             "",
@@ -110,9 +127,12 @@ mod tests {
             "[::1",
             "http://host:5",
             "a b",
+            "rhash_0f@",
+            "rhash_0f@db:x",
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{text:?}");
+            assert!(!error.to_string().contains("rhash_0f"), "{error}");
         }
     }
 }

@@ -75,9 +75,10 @@ impl Client {
     }
 
     pub(crate) async fn open(options: ClientBuilder, address: Address) -> Result<Self> {
+        let token = options.token.find(address.token().clone())?;
         let pipeline = Pipeline::connect(PipelineConfig {
             address,
-            token: options.token,
+            token,
             client_name: options.client_name,
             in_flight_bytes: options.in_flight_bytes,
             connect_timeout: options.connect_timeout,

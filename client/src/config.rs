@@ -1,11 +1,12 @@
 //! The options of a client.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     address::Address,
     client::Client,
     error::{Error, ErrorKind, Result},
+    token::{Token, TokenOptions},
 };
 
 /// The default budget of the cache.
@@ -44,7 +45,7 @@ pub struct ClientBuilder {
     pub(crate) retry_deadline: Duration,
     pub(crate) backoff_min: Duration,
     pub(crate) backoff_max: Duration,
-    pub(crate) token: String,
+    pub(crate) token: TokenOptions,
     pub(crate) client_name: String,
 }
 
@@ -62,7 +63,7 @@ impl Default for ClientBuilder {
             retry_deadline: Duration::from_secs(30),
             backoff_min: Duration::from_millis(20),
             backoff_max: Duration::from_secs(2),
-            token: String::new(),
+            token: TokenOptions::default(),
             client_name: concat!("rhash-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -134,9 +135,17 @@ impl ClientBuilder {
         self
     }
 
-    /// What lets this client in, where the server asks for it. Default: empty.
+    /// What lets this client in, where the server asks for it. Default: what the address says
+    /// (`rhash://TOKEN@HOST:PORT`), or else [`TOKEN_VARIABLE`](crate::TOKEN_VARIABLE), or the file
+    /// that [`TOKEN_FILE_VARIABLE`](crate::TOKEN_FILE_VARIABLE) names.
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = token.into();
+        self.token.token = Token::new(token);
+        self
+    }
+
+    /// A file with the token, which nobody but its owner may be able to read. Default: none.
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.token.file = Some(path.into());
         self
     }
 
@@ -146,7 +155,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects to `HOST:PORT`.
+    /// Connects to `HOST:PORT`, or `rhash://TOKEN@HOST:PORT`.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for an address or option that is none, else why the server could not

@@ -60,6 +60,7 @@ mod cache;
 mod flusher;
 mod pipeline;
 mod address;
+mod token;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
@@ -79,4 +80,5 @@ pub use self::{
     error::{Error, ErrorKind, FAILED_KEYS_MAX, FailedKeys, Result},
     hash::{Bulk, Entries, Keys, ListStream, RemoteHash, Swap, Values},
     table::ByteStream,
+    token::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE},
 };

@@ -14,6 +14,7 @@ Examples:
   rhash-server --mem-limit 8G --data /var/lib/rhash  at most 8 GiB of memory, the rest on disk
   rhash-server --mem-limit 512M --memory-only        no disk at all: a full server refuses writes
   rhash-server --listen 127.0.0.1:0                  a free port; the first line says which
+  rhash-server --listen 0.0.0.0:10080 --tokens FILE  for other hosts, with the tokens in FILE
 
   rhash --server localhost:10080 stats               what it does, from another terminal
 
@@ -21,7 +22,7 @@ Sizes are bytes, or a number with K, M, G or T (powers of 1024): 65536, 512M, 1.
 
 Once ready, the server prints `listening on ADDRESS` on standard output; its log goes to standard
 error. SIGTERM or Ctrl-C stops it cleanly: named tables are written to disk, and the next start
-on the same directory finds them.
+on the same directory finds them. SIGHUP makes it read its tokens again.
 
 Exit codes: 0 stopped cleanly; 1 failed; 2 the command line made no sense.";
 
@@ -42,9 +43,19 @@ pub const DEFAULT_DATA_DIR: &str = "./data";
 #[derive(Debug, Clone, Parser)]
 #[command(name = "rhash-server", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
-    /// Listen on this address; port 0 picks a free one.
+    /// Listen on this address; port 0 picks a free one. Beyond this host only with --tokens.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = DEFAULT_LISTEN)]
     pub listen: String,
+
+    /// Let in the bearers of the tokens in this file alone; `rhash token new` makes them.
+    /// It is read again on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+
+    /// Listen beyond this host without tokens: everybody who can reach the port can then read,
+    /// change and free all tables.
+    #[arg(long, conflicts_with = "tokens")]
+    pub insecure: bool,
 
     /// Use no more memory than this, for everything. At least 24M.
     /// Default: half of what this host or its control group has.

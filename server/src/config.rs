@@ -31,6 +31,10 @@ pub const LEASE_MAX: Duration = Duration::from_secs(24 * 3600);
 pub struct Config {
     /// Where it listens; port 0 picks a free one.
     pub listen: String,
+    /// The file with the tokens of those who may come in; none lets everybody in.
+    pub tokens: Option<PathBuf>,
+    /// Whether it may listen beyond this host without tokens.
+    pub insecure: bool,
     /// How long a session outlives its connection.
     pub lease: Duration,
     /// What its tables are kept in.
@@ -89,6 +93,17 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// A server at a free port that only this host reaches, with all else as by default.
+    pub fn new(store: StoreConfig) -> Self {
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            tokens: None,
+            insecure: false,
+            lease: Duration::from_secs(60),
+            store,
+        }
+    }
+
     /// What a command line asks for.
     ///
     /// # Errors
@@ -118,6 +133,8 @@ impl Config {
         store.small_run_bytes = args.small_run.0;
         Ok(Self {
             listen: args.listen,
+            tokens: args.tokens,
+            insecure: args.insecure,
             lease: args.lease,
             store,
         })

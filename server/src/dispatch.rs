@@ -80,36 +80,47 @@ impl Clerk {
                 self.remember_and_send(request_id, encode(&Response::Error(error)))
                     .await
             }
-            Ok(Turn::Apply) => match request {
-                Request::Open {
-                    name,
-                    kind,
-                    codec,
-                    mode,
-                } => {
-                    self.open(
-                        request_id,
-                        Opening {
-                            name,
-                            kind,
-                            codec,
-                            mode,
-                        },
-                    )
-                    .await
+            Ok(Turn::Apply) => match self.permit(&request) {
+                // It takes the number all the same, or those that follow would leave a gap.
+                Err(error) => {
+                    self.remember_and_send(request_id, encode(&Response::Error(error)))
+                        .await
                 }
-                request => {
-                    let response = match request {
-                        Request::Write { table, ops } => self.write(table, ops).await?,
-                        Request::Clear { table } => self.clear(table).await,
-                        Request::Close { table } => self.close(table).await,
-                        Request::Detach { table } => self.detach(table).await,
-                        _ => Err(bad_request("this request is not sequenced".to_owned())),
-                    };
-                    let body = response.unwrap_or_else(|error| encode(&Response::Error(error)));
-                    self.remember_and_send(request_id, body).await
-                }
+                Ok(()) => self.apply(request_id, request).await,
             },
+        }
+    }
+
+    async fn apply(&mut self, request_id: u64, request: Request<'_>) -> Result<(), End> {
+        match request {
+            Request::Open {
+                name,
+                kind,
+                codec,
+                mode,
+            } => {
+                self.open(
+                    request_id,
+                    Opening {
+                        name,
+                        kind,
+                        codec,
+                        mode,
+                    },
+                )
+                .await
+            }
+            request => {
+                let response = match request {
+                    Request::Write { table, ops } => self.write(table, ops).await?,
+                    Request::Clear { table } => self.clear(table).await,
+                    Request::Close { table } => self.close(table).await,
+                    Request::Detach { table } => self.detach(table).await,
+                    _ => Err(bad_request("this request is not sequenced".to_owned())),
+                };
+                let body = response.unwrap_or_else(|error| encode(&Response::Error(error)));
+                self.remember_and_send(request_id, body).await
+            }
         }
     }
 
@@ -220,14 +231,23 @@ impl Clerk {
         }
         let name = opening.name.map(str::to_owned);
         let codec = opening.codec.map(str::to_owned);
-        let Opening { kind, mode, .. } = opening;
+        let kind = opening.kind;
+        let may_make = self.session.grant().rights_on(opening.name).write;
+        let asked = opening.mode;
+        let mode = if may_make { asked } else { OpenMode::Existing };
         let opened = self
             .hub
             .blocking(move |hub| {
                 hub.store
                     .open_table(name.as_deref(), kind, codec.as_deref(), mode)
             })
-            .await?;
+            .await
+            .map_err(|error| match error.code {
+                ErrorCode::NoSuchTable if mode != asked => {
+                    self.denied("make", opening.name, Some(&error.text))
+                }
+                _ => error,
+            })?;
         let id = opened.table.id();
         let (kind, codec) = (opened.table.kind(), opened.table.codec().to_owned());
         let sole = self
@@ -253,6 +273,9 @@ impl Clerk {
 
     /// Answers a request that changes nothing: at once, or by a task that waits for the disk.
     async fn read(&mut self, request_id: u64, request: Request<'_>) -> Result<(), End> {
+        if let Err(error) = self.permit(&request) {
+            return self.refuse(request_id, error).await;
+        }
         let answered = match request {
             Request::Ping => Ok(encode(&Response::Pong)),
             Request::Tables => self.tables().await,
@@ -268,7 +291,11 @@ impl Clerk {
 
     async fn tables(&self) -> Result<Bytes, WireError> {
         let mut tables = self.hub.blocking(|hub| Ok(hub.tables())).await?;
-        tables.retain(|info| info.name.is_some() || self.desk.tables.contains_key(&info.table));
+        let grant = self.session.grant();
+        tables.retain(|info| match &info.name {
+            Some(name) => grant.rights_on(Some(name)).any_on_tables(),
+            None => self.desk.tables.contains_key(&info.table),
+        });
         Ok(encode(&Response::Tables(tables)))
     }
 

@@ -1,10 +1,15 @@
 //! A whole server inside any process that has a tokio runtime.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle};
 
 use crate::{
+    access::{Access, tokens::TokensError},
     config::Config,
     hub::{Hub, HubParts},
     listener,
@@ -49,6 +54,7 @@ pub struct Handle {
     stopping: watch::Sender<bool>,
     listener: JoinHandle<()>,
     reaper: JoinHandle<()>,
+    hub: Arc<Hub>,
     store: Arc<Store>,
 }
 
@@ -64,6 +70,19 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// Anybody could come in.
+    #[error(
+        "{address} can be reached from beyond this host, and no tokens are asked for; give \
+         --tokens FILE (`rhash token new NAME` makes them), or --insecure if everybody who can \
+         reach it may read, change and free all tables"
+    )]
+    Exposed {
+        /// Where it would listen.
+        address: SocketAddr,
+    },
+    /// The tokens file cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The tables cannot be opened, or not be written down.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,16 +99,22 @@ impl Server {
     pub async fn start(config: Config) -> Result<Handle, ServerError> {
         let Config {
             listen,
+            tokens,
+            insecure,
             lease,
             store: store_config,
         } = config;
-        let (listener, local_addr) =
-            listener::bind(&listen)
-                .await
-                .map_err(|source| ServerError::Listen {
-                    address: listen,
-                    source,
-                })?;
+        let access = Access::new(tokens)?;
+        let cannot_listen = |source| ServerError::Listen {
+            address: listen.clone(),
+            source,
+        };
+        let addresses = listener::resolve(&listen).await.map_err(cannot_listen)?;
+        let beyond = addresses.iter().find(|address| !is_this_host(address.ip()));
+        if let (Some(address), false, false) = (beyond, insecure, access.asks_for_tokens()) {
+            return Err(ServerError::Exposed { address: *address });
+        }
+        let (listener, local_addr) = listener::bind(&addresses).await.map_err(cannot_listen)?;
         let mem_limit_bytes = store_config.mem_limit_bytes;
         let value_bytes_max = store_config.value_bytes_max;
         let memory_only = store_config.data_dir.is_none();
@@ -100,18 +125,24 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let hub = Hub::new(HubParts {
             store: Arc::clone(&store),
+            access,
             lease,
             mem_limit_bytes,
             value_bytes_max,
             memory_only,
             stopping: stopped,
         });
-        tracing::info!(%local_addr, mem_limit_bytes, value_bytes_max, memory_only, "serving");
+        let tokens = hub.access.tokens();
+        tracing::info!(%local_addr, mem_limit_bytes, value_bytes_max, memory_only, tokens, "serving");
+        if beyond.is_some() && !hub.access.asks_for_tokens() {
+            tracing::warn!("everybody who reaches this port can read, change and free all tables");
+        }
         Ok(Handle {
             local_addr,
             stopping,
             reaper: tokio::spawn(Arc::clone(&hub).reap()),
-            listener: tokio::spawn(listener::listen(listener, hub)),
+            listener: tokio::spawn(listener::listen(listener, Arc::clone(&hub))),
+            hub,
             store,
         })
     }
@@ -121,6 +152,22 @@ impl Handle {
     /// Where the server listens; the port that was picked, if that was left to the system.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Reads the tokens file again. What was revoked ends with its sessions, at once. If the file
+    /// cannot be used, what was read before goes on to be valid.
+    ///
+    /// # Errors
+    /// [`ServerError::Tokens`] if the file cannot be used.
+    pub async fn reload(&self) -> Result<(), ServerError> {
+        let reloading = Arc::clone(&self.hub);
+        tokio::task::spawn_blocking(move || reloading.access.reload())
+            .await
+            .map_err(ServerError::Part)??;
+        let revoked = self.hub.renew_grants().await;
+        let tokens = self.hub.access.tokens();
+        tracing::info!(tokens, sessions_revoked = revoked, "read the tokens again");
+        Ok(())
     }
 
     /// Stops the server: requests under way are finished, connections closed, named tables
@@ -146,4 +193,9 @@ impl Handle {
         tracing::info!("stopped");
         listened.and(reaped).map_err(ServerError::Part)
     }
+}
+
+/// Whether only this host reaches an address.
+fn is_this_host(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }

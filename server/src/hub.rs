@@ -16,6 +16,7 @@ use rhash_protocol::{
 use tokio::sync::watch;
 
 use crate::{
+    access::Access,
     connection::{ANSWERS_LIMIT_SHARE, Commons, REQUESTS_LIMIT_SHARE},
     session::{Holders, Session, Sessions, UNSETTLED_MAX},
     store::Store,
@@ -33,6 +34,7 @@ const READ_AHEAD_BYTES_MAX: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) store: Arc<Store>,
+    pub(crate) access: Access,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) holders: Holders,
     /// What all connections may receive at a time beyond what they read ahead.
@@ -53,6 +55,7 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 pub(crate) struct HubParts {
     pub(crate) store: Arc<Store>,
+    pub(crate) access: Access,
     pub(crate) lease: Duration,
     pub(crate) mem_limit_bytes: u64,
     pub(crate) value_bytes_max: usize,
@@ -70,6 +73,7 @@ impl Hub {
         let (requests_room, answers_room) = (room(REQUESTS_LIMIT_SHARE), room(ANSWERS_LIMIT_SHARE));
         Arc::new(Self {
             store: parts.store,
+            access: parts.access,
             sessions: Arc::new(Sessions::new(parts.lease)),
             holders: Holders::default(),
             requests_room,
@@ -186,11 +190,22 @@ impl Hub {
         }
     }
 
+    /// Gives each session what its token grants now, after the tokens were read again, and ends
+    /// those whose token was revoked; tells how many.
+    pub(crate) async fn renew_grants(self: &Arc<Self>) -> usize {
+        let revoked = self.sessions.renew_grants(&self.access);
+        let count = revoked.len();
+        for session in revoked {
+            self.end_session(session).await;
+        }
+        count
+    }
+
     async fn end_session(self: &Arc<Self>, session: Arc<Session>) {
         let desk = session.desk();
         let held = std::mem::take(&mut desk.lock().await.tables);
         let id = session.id();
-        tracing::debug!(session = id, tables = held.len(), "a lease ran out");
+        tracing::debug!(session = id, tables = held.len(), "a session ends");
         let freed = self.blocking(move |hub| {
             for (table, held) in held {
                 hub.holders.release(table, id);

@@ -1,6 +1,6 @@
 //! The rhash server: hash tables in RAM that spill to disk at a memory limit.
 //!
-//! In the order of a request's way: `listener` takes connections, `session` reads their requests
+//! In the order of a request's way: `listener` takes connections, `access` says whose, `session` reads their requests
 //! in order, `dispatch` turns each into a call of a table, `table` knows both tiers and is the only
 //! one that does, `hot` holds entries in RAM, `cold` holds runs on disk, and `governor` keeps the
 //! whole under one memory limit.
@@ -9,6 +9,7 @@ pub mod size;
 pub mod args;
 mod memory_limit;
 pub mod config;
+pub mod access;
 pub mod allocator;
 pub mod embed;
 mod listener;
@@ -16,6 +17,7 @@ mod hub;
 mod connection;
 mod session;
 mod dispatch;
+mod permit;
 pub mod store;
 pub mod table;
 mod shared;

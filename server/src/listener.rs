@@ -75,12 +75,20 @@ async fn refuse(stream: TcpStream, connections_max: u64) {
     drop(timeout(REFUSAL_MAX, handshake::send_refusal(&mut writer, &refusal)).await);
 }
 
-/// Listens at an address.
+/// The addresses of a name and a port.
 ///
 /// # Errors
-/// The address cannot be resolved, is in use, or is not this host's.
-pub(crate) async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
+/// There are none.
+pub(crate) async fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host(name).await?.collect())
+}
+
+/// Listens at the first of the addresses where that is possible.
+///
+/// # Errors
+/// All addresses are in use, or are not this host's.
+pub(crate) async fn bind(addresses: &[SocketAddr]) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(addresses).await?;
     let local = listener.local_addr()?;
     Ok((listener, local))
 }

@@ -11,7 +11,7 @@ use rhash_server::{
     allocator,
     args::{Args, LogLevel},
     config::Config,
-    embed::{self, Handle, Server},
+    embed::{self, Handle, Server, ServerError},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,20 +29,31 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut line = format!("rhash-server: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                let more = error.to_string();
-                if !line.contains(&more) {
-                    line.push_str(&format!(": {more}"));
-                }
-                cause = error.source();
-            }
             // Standard error is the last resort; where it is gone, the exit code says enough.
-            drop(writeln!(io::stderr(), "{line}"));
-            ExitCode::FAILURE
+            drop(writeln!(
+                io::stderr(),
+                "rhash-server: {}",
+                with_causes(&*error)
+            ));
+            match error.downcast_ref() {
+                Some(ServerError::Exposed { .. } | ServerError::Tokens(_)) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !line.contains(&more) {
+            line.push_str(&format!(": {more}"));
+        }
+        cause = error.source();
+    }
+    line
 }
 
 fn run(config: Config) -> Result<(), Box<dyn Error>> {
@@ -53,13 +64,20 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     // Before anybody can know of the server, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let server = Server::start(config).await?;
     if let Err(error) = announce(&server) {
         tracing::warn!(%error, "standard output is gone; serving all the same");
     }
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
+            _ = hang_up.recv() => if let Err(error) = server.reload().await {
+                let error = with_causes(&error);
+                tracing::error!(error, "the tokens stay as they were");
+            },
+        }
     }
     let stopped = server.stop();
     tokio::select! {

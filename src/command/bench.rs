@@ -46,6 +46,11 @@ const RETRY_DEADLINE: Duration = Duration::from_secs(5);
 /// # Errors
 /// The options make no sense, or a server failed or gave a wrong answer.
 pub(crate) fn run(place: &Place, args: &cli::Bench, out: &mut Output) -> Outcome {
+    if place.token_file.is_some() {
+        return Err(Failure::Usage(
+            "bench takes its token from the address or the environment (RHASH_TOKEN_FILE)".into(),
+        ));
+    }
     let plan = Plan::new(place, args)?;
     if let Some(file) = &args.html {
         check_writable(file)?;

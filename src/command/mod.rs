@@ -9,3 +9,4 @@ pub(crate) mod typed;
 pub(crate) mod server_info;
 pub(crate) mod bench;
 pub(crate) mod serve;
+pub(crate) mod token;

@@ -91,8 +91,13 @@ pub(crate) struct ServerProcess {
 impl ServerProcess {
     /// Starts a server at a free port and waits until it is ready.
     pub(crate) fn start(args: &[&str]) -> TestResult<Self> {
+        Self::start_at("127.0.0.1:0", args)
+    }
+
+    /// Starts a server at an address and waits until it is ready.
+    pub(crate) fn start_at(listen: &str, args: &[&str]) -> TestResult<Self> {
         let mut child = server_command()
-            .args(["--listen", "127.0.0.1:0", "--log", "warn"])
+            .args(["--listen", listen, "--log", "error"])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -229,12 +234,30 @@ impl Peer {
         session: Option<Ticket>,
     ) -> TestResult<Result<Self, WireError>> {
         let stream = timeout(DEADLINE, TcpStream::connect(server.address)).await??;
+        Self::greet_over(stream, session, "").await
+    }
+
+    /// Begins a session with a token.
+    pub(crate) async fn connect_as(server: &ServerProcess, token: &str) -> TestResult<Self> {
+        let stream = timeout(DEADLINE, TcpStream::connect(server.address)).await??;
+        match Self::greet_over(stream, None, token).await? {
+            Ok(peer) => Ok(peer),
+            Err(refusal) => Err(format!("refused: {refusal:?}").into()),
+        }
+    }
+
+    /// Says hello over a connection, with a ticket and a token.
+    pub(crate) async fn greet_over(
+        stream: TcpStream,
+        session: Option<Ticket>,
+        token: &str,
+    ) -> TestResult<Result<Self, WireError>> {
         stream.set_nodelay(true)?;
         let (source, sink) = stream.into_split();
         let (mut reader, mut writer) = (FrameReader::new(source), FrameWriter::new(sink));
         let hello = Hello {
             session,
-            token: String::new(),
+            token: token.to_owned(),
             client: "test".to_owned(),
         };
         let greeting = handshake::greet(&mut reader, &mut writer, &hello);

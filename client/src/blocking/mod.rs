@@ -5,7 +5,7 @@
 //! one thread of its own, which ends, after it flushed, when the client and the last table are
 //! dropped.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rhash_protocol::{Stats, TableInfo};
 
@@ -76,6 +76,7 @@ impl ClientBuilder {
         retry_deadline(deadline: Duration),
         backoff(waits: std::ops::RangeInclusive<Duration>),
         token(token: impl Into<String>),
+        token_file(path: impl Into<PathBuf>),
         client_name(name: impl Into<String>),
     }
 

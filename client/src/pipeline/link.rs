@@ -57,7 +57,7 @@ pub(super) async fn open(config: &PipelineConfig, session: Option<Ticket>) -> Re
         let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
         let hello = Hello {
             session,
-            token: config.token.clone(),
+            token: config.token.expose().to_owned(),
             client: config.client_name.clone(),
         };
         match handshake::greet(&mut reader, &mut writer, &hello).await {
@@ -151,7 +151,9 @@ async fn reconnect(shared: &Shared) -> Link {
                     if let LinkState::Down { error: last, .. } = &mut state.link {
                         *last = error.clone();
                     }
-                    (since.elapsed() >= config.retry_deadline).then(|| state.calls.impatient())
+                    let hopeless = error.kind() == ErrorKind::Denied;
+                    (hopeless || since.elapsed() >= config.retry_deadline)
+                        .then(|| state.calls.impatient())
                 };
                 for answer in down.into_iter().flatten() {
                     answer.fail(error.clone());

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use crate::{
     address::Address,
     error::{Error, ErrorKind, Result},
+    token::Token,
 };
 
 mod calls;
@@ -38,7 +39,7 @@ const STREAM_PARTS_MAX: usize = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct PipelineConfig {
     pub(crate) address: Address,
-    pub(crate) token: String,
+    pub(crate) token: Token,
     pub(crate) client_name: String,
     pub(crate) in_flight_bytes: usize,
     pub(crate) connect_timeout: Duration,

@@ -40,10 +40,10 @@ pub(crate) use window::{
 
 use crate::{
     hub::Hub,
-    session::{Desk, Session},
+    session::{Desk, Session, Stop},
 };
 use assembly::{AssemblyRoom, Incoming};
-use opening::Opened;
+use opening::{Opened, Refused};
 use outbox::Patience;
 use pace::{Pace, STALL_MAX, Stalled};
 use socket::{Sink, Source};
@@ -70,6 +70,8 @@ pub(crate) enum End {
     Closed,
     /// Another connection took the session up.
     TakenOver,
+    /// The token that the session began with is no longer valid.
+    Revoked,
     /// The server stops.
     Stopping,
     /// What came is not the protocol, or came too slowly.
@@ -84,7 +86,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     let (received, sent) = (source.meter(), sink.meter());
     let mut reader = FrameReader::new(source);
     let mut writer = FrameWriter::new(sink);
-    match opening::open(&mut reader, &mut writer, &hub).await {
+    match opening::open(&mut reader, &mut writer, &hub, peer.ip()).await {
         Ok(opened) => {
             let lines = Lines {
                 reader,
@@ -94,7 +96,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
             };
             run(lines, opened, &hub, peer).await;
         }
-        Err(refused) => tracing::debug!(%peer, reason = refused.0, "a connection was refused"),
+        Err(Refused { reason }) => tracing::debug!(%peer, reason, "a connection was refused"),
     }
     drop(counted);
 }
@@ -116,7 +118,8 @@ async fn run(lines: Lines, opened: Opened, hub: &Arc<Hub>, peer: SocketAddr) {
     } = lines;
     let Opened { attachment, desk } = opened;
     let session = Arc::clone(attachment.session());
-    tracing::debug!(%peer, session = session.id(), "a connection begins");
+    let token = session.grant().name.clone();
+    tracing::debug!(%peer, session = session.id(), token, "a connection begins");
     let (outbox, queue) = mpsc::channel(outbox::OUTGOING_MAX);
     let notices = Arc::clone(session.notices());
     let window = Arc::new(Window::new(
@@ -164,14 +167,22 @@ async fn run(lines: Lines, opened: Opened, hub: &Arc<Hub>, peer: SocketAddr) {
 }
 
 async fn last_word(writer: &mut FrameWriter<Sink>, end: End) -> Result<(), ConnectionError> {
-    match end {
-        End::Failed(error) => {
+    let error = match &end {
+        End::Failed(error) => Some(error.clone()),
+        End::Revoked => Some(WireError {
+            code: ErrorCode::Denied,
+            text: "the token that this session began with was revoked".to_owned(),
+        }),
+        _ => None,
+    };
+    match (end, error) {
+        (_, Some(error)) => {
             if let Err(error) = handshake::send_refusal(writer, &error).await {
                 tracing::debug!(%error, "the reason of an end could not be sent");
             }
         }
-        End::Stopping => outbox::write_notice(writer, &Notice::ShuttingDown).await?,
-        End::Closed | End::TakenOver => {}
+        (End::Stopping, _) => outbox::write_notice(writer, &Notice::ShuttingDown).await?,
+        _ => {}
     }
     writer.shutdown().await
 }
@@ -185,8 +196,8 @@ pub(crate) struct Clerk {
     pub(crate) outbox: mpsc::Sender<Outgoing>,
     pub(crate) window: Arc<Window>,
     pub(crate) streams: Arc<Semaphore>,
-    /// Becomes true when another connection takes the session up.
-    stop: watch::Receiver<bool>,
+    /// Says when another connection takes the session up, or when it is revoked.
+    stop: watch::Receiver<Stop>,
 }
 
 impl Clerk {
@@ -304,14 +315,24 @@ impl Clerk {
         self.send(Outgoing::answer(request_id, body, room)).await
     }
 
-    /// Waits for something, unless another connection takes the session up before.
+    /// Waits for something, unless the session is taken from this connection before.
     pub(crate) async fn unless_stopped<F: Future>(&self, wait: F) -> Result<F::Output, End> {
         let mut stop = self.stop.clone();
         tokio::select! {
             biased;
             output = wait => Ok(output),
-            _ = stop.wait_for(|stop| *stop) => Err(End::TakenOver),
+            end = taken_away(&mut stop) => Err(end),
         }
+    }
+}
+
+/// Waits until the session is taken from its connection, and says why.
+async fn taken_away(stop: &mut watch::Receiver<Stop>) -> End {
+    // The other end goes with the session, after it has said why.
+    drop(stop.wait_for(|stop| *stop != Stop::No).await);
+    match *stop.borrow() {
+        Stop::Revoked => End::Revoked,
+        _ => End::TakenOver,
     }
 }
 
@@ -320,7 +341,7 @@ impl Clerk {
 struct Intake {
     assembler: Assembler,
     room: AssemblyRoom,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
     stopping: watch::Receiver<bool>,
     /// Closed when the connection's writer has given up.
     outbox: mpsc::Sender<Outgoing>,
@@ -357,14 +378,14 @@ impl Intake {
 /// Waits for something, unless the connection ends before: it is told to, or the server is, or its
 /// writer has given up.
 async fn unless_ended<T>(
-    stop: &mut watch::Receiver<bool>,
+    stop: &mut watch::Receiver<Stop>,
     stopping: &mut watch::Receiver<bool>,
     outbox: &mpsc::Sender<Outgoing>,
     coming: impl Future<Output = T>,
 ) -> Result<T, End> {
     tokio::select! {
         biased;
-        _ = stop.wait_for(|stop| *stop) => Err(End::TakenOver),
+        end = taken_away(stop) => Err(end),
         _ = stopping.wait_for(|stopping| *stopping) => Err(End::Stopping),
         () = outbox.closed() => Err(End::Closed),
         came = coming => Ok(came),

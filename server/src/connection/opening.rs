@@ -1,6 +1,6 @@
 //! How a connection gets its session: hello, ticket, welcome.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rhash_protocol::{
     ErrorCode, WireError,
@@ -9,10 +9,15 @@ use rhash_protocol::{
     limits::CLIENT_NAME_BYTES_MAX,
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, sync::OwnedMutexGuard, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::OwnedMutexGuard,
+    time::{Instant, sleep, timeout},
+};
 
 use super::socket::{Sink, Source};
 use crate::{
+    access::{Turn, grant::Grant},
     hub::{Hub, VERSION},
     session::{Attachment, Desk},
 };
@@ -30,7 +35,9 @@ const KEEPALIVE_PROBES: u32 = 3;
 
 /// Why a connection got no session.
 #[derive(Debug)]
-pub(super) struct Refused(pub(super) String);
+pub(super) struct Refused {
+    pub(super) reason: String,
+}
 
 /// A connection's session, and its desk.
 #[derive(Debug)]
@@ -59,6 +66,7 @@ pub(super) async fn open(
     reader: &mut FrameReader<Source>,
     writer: &mut FrameWriter<Sink>,
     hub: &Arc<Hub>,
+    peer: IpAddr,
 ) -> Result<Opened, Refused> {
     let mut stopping = hub.stopping.clone();
     let greeting = timeout(HELLO_MAX, handshake::receive_hello(reader));
@@ -77,10 +85,13 @@ pub(super) async fn open(
         })),
     };
     let opened = match hello {
-        Ok(hello) => take(&hello, hub)
-            .await
-            .map(|opened| (opened, hello))
-            .map_err(Some),
+        Ok(hello) => match hub.access.admit(&hello.token) {
+            Some(grant) => take(&hello, grant, hub)
+                .await
+                .map(|opened| (opened, hello))
+                .map_err(Some),
+            None => Err(turn_away(&hello, hub, peer).await),
+        },
         Err(refusal) => Err(refusal),
     };
     match opened {
@@ -88,13 +99,17 @@ pub(super) async fn open(
             welcome(writer, hub, &opened, &hello).await?;
             Ok(opened)
         }
-        Err(None) => Err(Refused("the peer left without a hello".to_owned())),
+        Err(None) => Err(Refused {
+            reason: "the peer left without a hello, or tried too many tokens".to_owned(),
+        }),
         Err(Some(refusal)) => {
             if let Ok(Ok(())) = timeout(HELLO_MAX, handshake::send_refusal(writer, &refusal)).await
             {
                 drop(timeout(HELLO_MAX, writer.shutdown()).await);
             }
-            Err(Refused(refusal.text))
+            Err(Refused {
+                reason: refusal.text,
+            })
         }
     }
 }
@@ -112,7 +127,27 @@ fn no_hello(error: &HandshakeError) -> Option<WireError> {
     })
 }
 
-async fn take(hello: &Hello, hub: &Arc<Hub>) -> Result<Opened, WireError> {
+/// What to answer to a token that is none, at the pace that its address may try them; nothing to
+/// one that tries too many.
+async fn turn_away(hello: &Hello, hub: &Hub, peer: IpAddr) -> Option<WireError> {
+    match hub.access.failures.turn(peer, Instant::now()) {
+        Turn::Never => return None,
+        Turn::After(wait) => sleep(wait).await,
+    }
+    let text = if hello.token.is_empty() {
+        "this server asks for a token; give one by the client's option, its address \
+         (rhash://TOKEN@HOST), or the environment variable RHASH_TOKEN"
+    } else {
+        "the token is not one of this server's"
+    };
+    tracing::warn!(%peer, given = !hello.token.is_empty(), "a client without a valid token");
+    Some(WireError {
+        code: ErrorCode::Denied,
+        text: text.to_owned(),
+    })
+}
+
+async fn take(hello: &Hello, grant: Arc<Grant>, hub: &Arc<Hub>) -> Result<Opened, WireError> {
     if hello.client.len() > CLIENT_NAME_BYTES_MAX {
         return Err(WireError {
             code: ErrorCode::BadRequest,
@@ -123,9 +158,14 @@ async fn take(hello: &Hello, hub: &Arc<Hub>) -> Result<Opened, WireError> {
         });
     }
     let attachment = match &hello.session {
-        None => hub.sessions.begin()?,
-        Some(ticket) => hub.sessions.resume(ticket)?,
+        None => hub.sessions.begin(Arc::clone(&grant))?,
+        Some(ticket) => hub.sessions.resume(ticket, &grant)?,
     };
+    // IMPORTANT: asked again now that the session is there to be revoked. Tokens that were read
+    // again since would else be without effect on it.
+    if hub.access.renew(&grant).is_none_or(|now| now != grant) {
+        hub.renew_grants().await;
+    }
     let desk = attachment.session().desk().lock_owned();
     let desk = timeout(DESK_WAIT_MAX, desk)
         .await
@@ -154,8 +194,16 @@ async fn welcome(
     tracing::debug!(session = session.id(), client = ?hello.client, resumed = welcome.resumed, "hello");
     match timeout(HELLO_MAX, handshake::send_welcome(writer, &welcome)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(Refused(error.to_string())),
-        Err(_elapsed) => return Err(Refused("the peer takes no welcome".to_owned())),
+        Ok(Err(error)) => {
+            return Err(Refused {
+                reason: error.to_string(),
+            });
+        }
+        Err(_elapsed) => {
+            return Err(Refused {
+                reason: "the peer takes no welcome".to_owned(),
+            });
+        }
     }
     // What was pending for the last connection may have been sent to it or not.
     drop(session.notices().take());

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
+    access::Access,
     hub::HubParts,
     listener,
     store::{Store, StoreConfig},
@@ -33,13 +34,15 @@ impl Served {
         let (stopping, stopped) = watch::channel(false);
         let hub = Hub::new(HubParts {
             store,
+            access: Access::new(None).unwrap(),
             lease: Duration::from_secs(60),
             mem_limit_bytes: 64 << 20,
             value_bytes_max: 8 << 20,
             memory_only: true,
             stopping: stopped,
         });
-        let (listener, address) = listener::bind("127.0.0.1:0").await.unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (listener, address) = listener::bind(&[any]).await.unwrap();
         Self {
             address,
             stopping,

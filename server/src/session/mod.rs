@@ -20,13 +20,14 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rhash_protocol::{ErrorCode, WireError, handshake::Ticket};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
 
+use crate::access::{Access, grant::Grant};
 pub(crate) use desk::{Desk, Held, TABLES_OPEN_MAX};
 pub(crate) use holders::Holders;
 pub(crate) use notices::Notices;
@@ -46,8 +47,21 @@ pub(crate) struct Session {
     /// Held by the connection that has the session, for as long as it has it.
     desk: Arc<tokio::sync::Mutex<Desk>>,
     notices: Arc<Notices>,
+    /// What its client may do.
+    grant: RwLock<Arc<Grant>>,
     /// Taken after the lock of the registry's map.
     link: Mutex<Link>,
+}
+
+/// What a connection is told about its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Nothing: it goes on.
+    No,
+    /// Another connection took the session up.
+    TakenOver,
+    /// The token that the session began with is no longer valid.
+    Revoked,
 }
 
 /// A session's connection.
@@ -56,7 +70,7 @@ enum Link {
     /// One has it, or is about to; it ends when told to.
     Connected {
         attachment: u64,
-        stop: watch::Sender<bool>,
+        stop: watch::Sender<Stop>,
     },
     /// None has it, and none may take it up after this.
     Lost { expires: Instant },
@@ -86,6 +100,11 @@ impl Session {
     /// Its tables and remembered answers, which one connection at a time works with.
     pub(crate) fn desk(&self) -> Arc<tokio::sync::Mutex<Desk>> {
         Arc::clone(&self.desk)
+    }
+
+    /// What its client may do now.
+    pub(crate) fn grant(&self) -> Arc<Grant> {
+        Arc::clone(&self.grant.read())
     }
 
     fn has_secret(&self, secret: &[u8; 16]) -> bool {
@@ -134,7 +153,7 @@ impl Sessions {
     ///
     /// # Errors
     /// `Busy` if there are too many, `Storage` if the system gives no random bytes.
-    pub(crate) fn begin(self: &Arc<Self>) -> Result<Attachment, WireError> {
+    pub(crate) fn begin(self: &Arc<Self>, grant: Arc<Grant>) -> Result<Attachment, WireError> {
         let (id, secret) = draw_ticket()?;
         let mut by_id = self.by_id.lock();
         if by_id.len() >= SESSIONS_MAX {
@@ -147,6 +166,7 @@ impl Sessions {
             secret,
             desk: Arc::default(),
             notices: Arc::default(),
+            grant: RwLock::new(grant),
             link: Mutex::new(link),
         });
         by_id.insert(id, Arc::clone(&session));
@@ -161,17 +181,27 @@ impl Sessions {
     /// Takes a session up again; tells the connection that has it to stop.
     ///
     /// # Errors
-    /// `SessionExpired` if there is none of this ticket.
-    pub(crate) fn resume(self: &Arc<Self>, ticket: &Ticket) -> Result<Attachment, WireError> {
+    /// `SessionExpired` if there is none of this ticket, `Denied` if it began with another token.
+    pub(crate) fn resume(
+        self: &Arc<Self>,
+        ticket: &Ticket,
+        grant: &Grant,
+    ) -> Result<Attachment, WireError> {
         let by_id = self.by_id.lock();
         let session = by_id
             .get(&ticket.id)
             .filter(|session| session.has_secret(&ticket.secret))
             .ok_or_else(|| self.expired())?;
+        if session.grant.read().name != grant.name {
+            return Err(WireError {
+                code: ErrorCode::Denied,
+                text: format!("the session is not one of the token {}", grant.name),
+            });
+        }
         let mut link = session.link.lock();
         match &*link {
             Link::Ended => return Err(self.expired()),
-            Link::Connected { stop, .. } => drop(stop.send_replace(true)),
+            Link::Connected { stop, .. } => drop(stop.send_replace(Stop::TakenOver)),
             Link::Lost { .. } => {}
         }
         let (attachment, new_link, stop) = self.new_link();
@@ -205,14 +235,35 @@ impl Sessions {
         (ended, next)
     }
 
+    /// Gives each session what its token grants now; ends and gives those whose token was revoked.
+    pub(crate) fn renew_grants(&self, access: &Access) -> Vec<Arc<Session>> {
+        let mut revoked = Vec::new();
+        self.by_id.lock().retain(|_, session| {
+            let renewed = access.renew(&session.grant());
+            let stays = renewed.is_some();
+            match renewed {
+                Some(grant) => *session.grant.write() = grant,
+                None => {
+                    let link = std::mem::replace(&mut *session.link.lock(), Link::Ended);
+                    if let Link::Connected { stop, .. } = link {
+                        stop.send_replace(Stop::Revoked);
+                    }
+                    revoked.push(Arc::clone(session));
+                }
+            }
+            stays
+        });
+        revoked
+    }
+
     /// Waits until a session loses its connection. Cancel safe.
     pub(crate) async fn session_lost(&self) {
         self.lost.notified().await;
     }
 
-    fn new_link(&self) -> (u64, Link, watch::Receiver<bool>) {
+    fn new_link(&self) -> (u64, Link, watch::Receiver<Stop>) {
         let attachment = self.next_attachment.fetch_add(1, Relaxed);
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stop::No);
         (attachment, Link::Connected { attachment, stop }, stopped)
     }
 
@@ -234,7 +285,7 @@ pub(crate) struct Attachment {
     sessions: Arc<Sessions>,
     session: Arc<Session>,
     number: u64,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
 }
 
 impl Attachment {
@@ -243,8 +294,8 @@ impl Attachment {
         &self.session
     }
 
-    /// Becomes true when another connection takes the session up.
-    pub(crate) fn stop(&self) -> watch::Receiver<bool> {
+    /// Says when another connection takes the session up, or when it is revoked.
+    pub(crate) fn stop(&self) -> watch::Receiver<Stop> {
         self.stop.clone()
     }
 }
@@ -303,11 +354,16 @@ fn too_many() -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::tokens::NewToken;
 
     const LEASE: Duration = Duration::from_secs(60);
 
     fn sessions() -> Arc<Sessions> {
         Arc::new(Sessions::new(LEASE))
+    }
+
+    fn anybody() -> Arc<Grant> {
+        Arc::new(Grant::everything())
     }
 
     fn code<T>(result: Result<T, WireError>) -> Option<ErrorCode> {
@@ -317,7 +373,7 @@ mod tests {
     #[tokio::test]
     async fn a_session_lives_as_long_as_its_lease_after_its_connection() {
         let sessions = sessions();
-        let attachment = sessions.begin().unwrap();
+        let attachment = sessions.begin(anybody()).unwrap();
         let ticket = attachment.session().ticket();
         assert_eq!(
             sessions.reap(Instant::now() + 2 * LEASE).0.len(),
@@ -330,11 +386,11 @@ mod tests {
         assert!(ended.is_empty());
         assert!(next.is_some_and(|next| next > Instant::now() && next <= Instant::now() + LEASE));
 
-        drop(sessions.resume(&ticket).unwrap());
+        drop(sessions.resume(&ticket, &anybody()).unwrap());
         let (ended, _) = sessions.reap(Instant::now() + LEASE);
         assert_eq!(ended.len(), 1);
         assert_eq!(
-            code(sessions.resume(&ticket)),
+            code(sessions.resume(&ticket, &anybody())),
             Some(ErrorCode::SessionExpired)
         );
         assert_eq!(sessions.count(), 0);
@@ -343,11 +399,11 @@ mod tests {
     #[tokio::test]
     async fn a_ticket_of_another_secret_or_of_nobody_is_refused() {
         let sessions = sessions();
-        let attachment = sessions.begin().unwrap();
+        let attachment = sessions.begin(anybody()).unwrap();
         let mut ticket = attachment.session().ticket();
         ticket.secret[15] ^= 1;
         assert_eq!(
-            code(sessions.resume(&ticket)),
+            code(sessions.resume(&ticket, &anybody())),
             Some(ErrorCode::SessionExpired)
         );
         let stranger = Ticket {
@@ -355,42 +411,79 @@ mod tests {
             secret: [0; 16],
         };
         assert_eq!(
-            code(sessions.resume(&stranger)),
+            code(sessions.resume(&stranger, &anybody())),
             Some(ErrorCode::SessionExpired)
         );
-        assert!(!*attachment.stop().borrow(), "nobody took it");
+        assert_eq!(*attachment.stop().borrow(), Stop::No, "nobody took it");
     }
 
     #[tokio::test]
     async fn taking_a_session_up_stops_the_connection_that_had_it() {
         let sessions = sessions();
-        let first = sessions.begin().unwrap();
+        let first = sessions.begin(anybody()).unwrap();
         let mut stopped = first.stop();
-        let second = sessions.resume(&first.session().ticket()).unwrap();
-        assert!(*stopped.wait_for(|stop| *stop).await.unwrap());
+        let second = sessions
+            .resume(&first.session().ticket(), &anybody())
+            .unwrap();
+        let told = *stopped.wait_for(|stop| *stop != Stop::No).await.unwrap();
+        assert_eq!(told, Stop::TakenOver);
         drop(first);
         assert_eq!(
             sessions.reap(Instant::now() + 2 * LEASE).0.len(),
             0,
             "the second has it"
         );
-        assert!(!*second.stop().borrow());
+        assert_eq!(*second.stop().borrow(), Stop::No);
     }
 
     #[tokio::test]
     async fn sessions_without_tables_make_room_for_new_ones_and_others_do_not() {
         let sessions = sessions();
         let held: Vec<_> = (1..SESSIONS_MAX)
-            .map(|_| sessions.begin().unwrap())
+            .map(|_| sessions.begin(anybody()).unwrap())
             .collect();
-        let ticket = sessions.begin().unwrap().session().ticket();
-        let _last = sessions.begin().unwrap();
+        let ticket = sessions.begin(anybody()).unwrap().session().ticket();
+        let _last = sessions.begin(anybody()).unwrap();
         assert_eq!(
-            code(sessions.resume(&ticket)),
+            code(sessions.resume(&ticket, &anybody())),
             Some(ErrorCode::SessionExpired)
         );
-        assert_eq!(code(sessions.begin()), Some(ErrorCode::Busy));
+        assert_eq!(code(sessions.begin(anybody())), Some(ErrorCode::Busy));
         drop(held);
-        assert!(sessions.begin().is_ok());
+        assert!(sessions.begin(anybody()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_session_belongs_to_the_token_that_it_began_with_and_ends_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tokens");
+        let [a, b] = ["a", "b"].map(|name| NewToken::draw(name, "*", "read").unwrap());
+        std::fs::write(&file, format!("{}\n{}\n", a.line, b.line)).unwrap();
+        let access = Access::new(Some(file.clone())).unwrap();
+        let [of_a, of_b] = [&a, &b].map(|token| access.admit(&token.secret).unwrap());
+        let sessions = sessions();
+        let attachment = sessions.begin(Arc::clone(&of_a)).unwrap();
+        let ticket = attachment.session().ticket();
+        assert_eq!(
+            code(sessions.resume(&ticket, &of_b)),
+            Some(ErrorCode::Denied)
+        );
+
+        let more = a.line.replace(" read", " read,write");
+        std::fs::write(&file, format!("{more}\n{}\n", b.line)).unwrap();
+        access.reload().unwrap();
+        assert!(sessions.renew_grants(&access).is_empty());
+        assert!(attachment.session().grant().rights.write);
+
+        std::fs::write(&file, &b.line).unwrap();
+        access.reload().unwrap();
+        assert_eq!(sessions.renew_grants(&access).len(), 1);
+        assert_eq!(*attachment.stop().borrow(), Stop::Revoked);
+        assert_eq!(
+            code(sessions.resume(&ticket, &of_a)),
+            Some(ErrorCode::SessionExpired)
+        );
+        drop(attachment);
+        assert_eq!(sessions.count(), 0);
     }
 }

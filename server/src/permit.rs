@@ -1,0 +1,123 @@
+//! What each request needs, held against what its client's token grants.
+
+use rhash_protocol::{ErrorCode, Op, OpenMode, Ops, Request, TableId, WireError};
+
+use crate::{access::grant::Rights, connection::Clerk};
+
+/// What is done to entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Read,
+    Write,
+    /// A write that tells what was there.
+    ReadAndWrite,
+}
+
+impl Deed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::ReadAndWrite => "read and write",
+        }
+    }
+
+    fn is_within(self, rights: Rights) -> bool {
+        match self {
+            Self::Read => rights.read,
+            Self::Write => rights.write,
+            Self::ReadAndWrite => rights.read && rights.write,
+        }
+    }
+}
+
+impl Clerk {
+    /// Whether the client may ask this.
+    ///
+    /// # Errors
+    /// `Denied`, with the token's name and what it lacks.
+    pub(crate) fn permit(&self, request: &Request<'_>) -> Result<(), WireError> {
+        // IMPORTANT: no wildcard. A new kind of request is nobody's right until it stands here.
+        let (table, deed) = match *request {
+            // Of tables, only those are told that the token has a right on; letting go of one
+            // needs none.
+            Request::Ping | Request::Tables | Request::Detach { .. } => return Ok(()),
+            Request::Stats => return self.permit_figures(),
+            Request::Open { name, mode, .. } => return self.permit_open(name, mode),
+            Request::Len { table }
+            | Request::IsEmpty { table }
+            | Request::Get { table, .. }
+            | Request::Contains { table, .. }
+            | Request::Fetch { table, .. }
+            | Request::Scan { table, .. } => (table, Deed::Read),
+            Request::Clear { table } | Request::Close { table } => (table, Deed::Write),
+            Request::Write { table, ops } => (table, deed_of(ops)),
+        };
+        self.permit_on(table, deed)
+    }
+
+    fn permit_on(&self, table: TableId, deed: Deed) -> Result<(), WireError> {
+        let grant = self.session.grant();
+        if deed.is_within(grant.rights) && grant.covers_all() {
+            return Ok(());
+        }
+        // A table that is not open in this session is refused by name of that, later.
+        let Some(held) = self.desk.tables.get(&table) else {
+            return Ok(());
+        };
+        let name = held.table.name();
+        if deed.is_within(grant.rights_on(name)) {
+            Ok(())
+        } else {
+            Err(self.denied(deed.name(), name, None))
+        }
+    }
+
+    fn permit_open(&self, name: Option<&str>, mode: OpenMode) -> Result<(), WireError> {
+        let rights = self.session.grant().rights_on(name);
+        match mode {
+            _ if !rights.any_on_tables() => Err(self.denied("open", name, None)),
+            OpenMode::CreateNew if !rights.write => Err(self.denied("make", name, None)),
+            _ if name.is_none() && !rights.write => Err(self.denied("make", name, None)),
+            _ => Ok(()),
+        }
+    }
+
+    fn permit_figures(&self) -> Result<(), WireError> {
+        let grant = self.session.grant();
+        if grant.rights.admin {
+            return Ok(());
+        }
+        Err(WireError {
+            code: ErrorCode::Denied,
+            text: format!(
+                "the token {} may not see the server's figures; that needs admin",
+                grant.name
+            ),
+        })
+    }
+
+    /// Why something is not done to a table.
+    pub(crate) fn denied(&self, deed: &str, table: Option<&str>, why: Option<&str>) -> WireError {
+        let token = self.session.grant().name.clone();
+        let table = match table {
+            Some(name) => format!("the table {name:?}"),
+            None => "temporary tables".to_owned(),
+        };
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        WireError {
+            code: ErrorCode::Denied,
+            text: format!("the token {token} may not {deed} {table}{why}"),
+        }
+    }
+}
+
+/// What a batch does. One that cannot be read is refused later, whole.
+fn deed_of(ops: Ops<'_>) -> Deed {
+    let tells = |op: Result<Op<'_>, _>| op.is_ok_and(|op| op.is_conditional());
+    if ops.iter().any(tells) {
+        Deed::ReadAndWrite
+    } else {
+        Deed::Write
+    }
+}

@@ -112,7 +112,11 @@ impl RunCursor {
         key: &[u8],
     ) -> Result<bool, ColdError> {
         let run = Arc::clone(&self.run);
-        self.section = number;
+        if self.section != number {
+            // What is buffered lies where it does in the section that it is of.
+            self.section = number;
+            self.buffered = 0..0;
+        }
         self.next_block = block;
         self.enter_block(&run, section, leaf)?;
         let block = self.buffer.get(..self.block_end).unwrap_or_default();

@@ -24,6 +24,7 @@ mod shared;
 mod hot;
 pub mod cold;
 mod mapped;
+mod pages;
 mod ranges;
 pub mod data_dir;
 mod governor;

@@ -1,12 +1,12 @@
 //! Memory that comes from the kernel by maps; the one place that names memmap2.
 //!
 //! Of files, only leaves and directories are read through a map, each after it was read and verified by an
-//! ordinary read once, so that a bad page is an error and not a signal. Anonymous maps hold entries: what is unmapped is given back
-//! at that moment, whichever thread does it, where an allocator may keep it for its next use.
+//! ordinary read once, so that a bad page is an error and not a signal. Anonymous memory is
+//! for entries (see `pages`).
 
 use std::{fs::File, io, path::Path};
 
-use memmap2::{Advice, Mmap, MmapMut};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 use crate::cold::ColdError;
 
@@ -38,23 +38,33 @@ impl Mapped {
     }
 }
 
-/// Memory of this process alone, zero at first; only what is written to takes RAM.
-#[derive(Debug)]
-pub(crate) struct Anonymous(MmapMut);
+/// `bytes` of memory of this process alone, zero at first, whose pages take RAM once they are written
+/// to; none where the kernel has no more address space, or no more maps.
+pub(crate) fn anonymous_for_ever(bytes: usize) -> Option<&'static mut [u8]> {
+    let mut options = MmapOptions::new();
+    let map = options.len(bytes).no_reserve_swap().map_anon().ok()?;
+    // Huge pages would take RAM for what nobody has written to. A kernel without them may refuse.
+    #[cfg(target_os = "linux")]
+    drop(map.advise(Advice::NoHugePage));
+    Some(&mut Box::leak(Box::new(map))[..])
+}
 
-impl Anonymous {
-    /// `bytes` of memory; none where the kernel has none, or no more maps.
-    pub(crate) fn new(bytes: usize) -> Option<Self> {
-        MmapMut::map_anon(bytes).ok().map(Self)
-    }
-
-    /// The memory.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The memory, to be written to.
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+/// Gives the RAM of whole pages back to the kernel; what they held is lost, and they read as anything.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the C library has no other way to be told")]
+pub(crate) fn give_back(memory: &mut [u8]) {
+    // SAFETY: the memory is borrowed mutably and has plain bytes, so that their change under
+    // the borrow is like a write. Where the range is not of whole pages, or not a map, the call
+    // refuses and the memory stays as it is.
+    unsafe {
+        libc::madvise(
+            memory.as_mut_ptr().cast(),
+            memory.len(),
+            libc::MADV_DONTNEED,
+        );
     }
 }
+
+/// Gives the RAM of whole pages back, where the kernel can be told.
+#[cfg(not(unix))]
+pub(crate) fn give_back(_memory: &mut [u8]) {}

@@ -23,6 +23,7 @@ pub(crate) use resident::Resident;
 
 use crate::{
     allocator, background,
+    pages::{self, Keep},
     shared::Shared,
     store::Tables,
     table::{MergeDone, Table},
@@ -132,6 +133,10 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
             shared.budget.wait_for_work(RETRY_AFTER);
         }
     }
+    pages::keep(Keep {
+        warm_bytes_max: 0,
+        room_bytes: 0,
+    });
 }
 
 /// Spills as the governor would do now.
@@ -173,12 +178,12 @@ struct Steering<'a> {
 }
 
 impl Steering<'_> {
-    /// What the process takes beyond what is tracked.
+    /// What the process takes beyond what is tracked, and beyond what entries will take next.
     fn measure(&self) -> u64 {
         let tracked_bytes = self.shared.budget.tracked_bytes() as u64;
         let now = self.resident.anonymous_bytes();
         self.seen.resident_bytes_max.fetch_max(now, Relaxed);
-        now.saturating_sub(tracked_bytes)
+        now.saturating_sub(tracked_bytes + pages::warm_bytes() as u64)
     }
 
     fn look(&mut self) {
@@ -197,6 +202,13 @@ impl Steering<'_> {
         self.overhead_bytes = overhead_now.max(remembered);
         let bytes = entries_bytes(limit_bytes, self.overhead_bytes.max(OVERHEAD_BYTES));
         self.shared.budget.set_entries_bytes_max(bytes);
+        // What one spill frees is what comes in until the next; it takes no more than entries did
+        // before they were spilled.
+        let budget = &self.shared.budget;
+        pages::keep(Keep {
+            warm_bytes_max: self.shared.steps.spill_bytes,
+            room_bytes: budget.high_mark() as i64 - budget.tracked_bytes() as i64,
+        });
     }
 }
 

@@ -6,14 +6,23 @@
 
 use rhash_protocol::limits::KEY_BYTES_MAX;
 
-use super::chunk::{Chunk, MAPPED_BYTES_MIN};
+use super::chunk::{Chunk, PAGED_BYTES_MIN};
 
-/// place u64, version u32, key length u24 and flags u8, value length u32, slack u16.
-const HEADER_BYTES: usize = 22;
+/// Every header begins with: place u64, version u32, flags u8.
+const VERSION_AT: usize = 8;
+const FLAGS_AT: usize = 12;
+const LENGTHS_AT: usize = 13;
+/// Most entries are short. Theirs goes on with: key length u8, value length u8, slack u8.
+const NARROW_HEADER_BYTES: usize = LENGTHS_AT + 3;
+/// A value and its slack together, and a key, are at most so long in an entry with such a header;
+/// so it stays narrow however the value grows into its slack.
+const NARROW_BYTES_MAX: usize = u8::MAX as usize;
+/// The header of others goes on with: key length u24, value length u32, slack u16.
+const WIDE_HEADER_BYTES: usize = LENGTHS_AT + 9;
 const CHUNK_BYTES_MIN: usize = 64;
 const CHUNK_BYTES_MAX: usize = 32 * 1024;
-/// An arena of this size goes on in mapped chunks.
-const MAPPED_FROM_BYTES: usize = 8 * 1024;
+/// An arena of this size goes on in chunks of whole pages.
+const PAGED_FROM_BYTES: usize = 8 * 1024;
 /// From then on a new chunk is about this part of what the arena has already, which bounds the waste.
 const CHUNK_SHARE: usize = 16;
 /// Both halves of an [`EntryRef`] have 16 bits.
@@ -23,6 +32,7 @@ const OFFSETS_MAX: usize = 1 << 16;
 const STATE_MASK: u8 = 0b11;
 const CLEAN: u8 = 0b100;
 const LARGE: u8 = 0b1000;
+const WIDE: u8 = 0b100_0000;
 const USES_SHIFT: u32 = 4;
 const USE: u8 = 1 << USES_SHIFT;
 
@@ -94,9 +104,93 @@ pub(crate) struct Arena {
     chunks: Vec<Chunk>,
     capacity_bytes: usize,
     dead_bytes: usize,
+    /// How much it will hold, as far as anybody can tell.
+    expected_bytes: usize,
+}
+
+/// The lengths of an entry's parts, as its header gives them.
+#[derive(Debug, Clone, Copy)]
+struct Lengths {
+    header: usize,
+    key: usize,
+    value: usize,
+    slack: usize,
+}
+
+impl Lengths {
+    fn of(key: usize, value: usize, slack: usize) -> Self {
+        let header = if key <= NARROW_BYTES_MAX && value + slack <= NARROW_BYTES_MAX {
+            NARROW_HEADER_BYTES
+        } else {
+            WIDE_HEADER_BYTES
+        };
+        Self {
+            header,
+            key,
+            value,
+            slack,
+        }
+    }
+
+    #[inline]
+    fn read(entry: &[u8]) -> Self {
+        if entry[FLAGS_AT] & WIDE == 0 {
+            Self {
+                header: NARROW_HEADER_BYTES,
+                key: usize::from(entry[LENGTHS_AT]),
+                value: usize::from(entry[LENGTHS_AT + 1]),
+                slack: usize::from(entry[LENGTHS_AT + 2]),
+            }
+        } else {
+            Self {
+                header: WIDE_HEADER_BYTES,
+                // The word ends in a byte that is not the key's length.
+                key: (read_u32(entry, LENGTHS_AT) & 0x00ff_ffff) as usize,
+                value: read_u32(entry, LENGTHS_AT + 3) as usize,
+                slack: usize::from(read_u16(entry, LENGTHS_AT + 7)),
+            }
+        }
+    }
+
+    fn is_wide(&self) -> bool {
+        self.header == WIDE_HEADER_BYTES
+    }
+
+    /// Writes the lengths behind the flags.
+    #[inline]
+    fn write(&self, entry: &mut [u8]) {
+        if self.is_wide() {
+            entry[LENGTHS_AT..LENGTHS_AT + 3]
+                .copy_from_slice(&(self.key as u32).to_le_bytes()[..3]);
+            entry[LENGTHS_AT + 3..LENGTHS_AT + 7]
+                .copy_from_slice(&(self.value as u32).to_le_bytes());
+            entry[LENGTHS_AT + 7..WIDE_HEADER_BYTES]
+                .copy_from_slice(&(self.slack as u16).to_le_bytes());
+        } else {
+            let lengths = [self.key as u8, self.value as u8, self.slack as u8];
+            entry[LENGTHS_AT..NARROW_HEADER_BYTES].copy_from_slice(&lengths);
+        }
+    }
+
+    #[inline]
+    fn value_at(&self) -> usize {
+        self.header + self.key
+    }
+
+    fn entry(&self) -> usize {
+        self.header + self.key + self.value + self.slack
+    }
 }
 
 impl Arena {
+    /// An empty arena that will hold about so much.
+    pub(crate) fn expecting(bytes: usize) -> Self {
+        Self {
+            expected_bytes: bytes,
+            ..Self::default()
+        }
+    }
+
     /// The RAM that the arena takes.
     pub(crate) fn footprint_bytes(&self) -> usize {
         self.capacity_bytes + self.chunks.capacity() * size_of::<Chunk>()
@@ -119,16 +213,16 @@ impl Arena {
         slack: u16,
     ) -> Result<EntryRef, ArenaFull> {
         debug_assert!(key.len() <= KEY_BYTES_MAX);
-        let bytes = HEADER_BYTES + key.len() + value.len() + usize::from(slack);
-        let chunk_index = self.chunk_with_room(bytes)?;
+        let lengths = Lengths::of(key.len(), value.len(), usize::from(slack));
+        let chunk_index = self.chunk_with_room(lengths.entry())?;
         let chunk = &mut self.chunks[chunk_index];
         let at = EntryRef((chunk_index as u32) << 16 | chunk.len() as u32);
-        chunk.push(&header.place.to_le_bytes());
-        chunk.push(&header.version.to_le_bytes());
-        let length_and_flags = key.len() as u32 | u32::from(header.flags()) << 24;
-        chunk.push(&length_and_flags.to_le_bytes());
-        chunk.push(&(value.len() as u32).to_le_bytes());
-        chunk.push(&slack.to_le_bytes());
+        let mut bytes = [0; WIDE_HEADER_BYTES];
+        bytes[..VERSION_AT].copy_from_slice(&header.place.to_le_bytes());
+        bytes[VERSION_AT..FLAGS_AT].copy_from_slice(&header.version.to_le_bytes());
+        bytes[FLAGS_AT] = header.flags() | if lengths.is_wide() { WIDE } else { 0 };
+        lengths.write(&mut bytes);
+        chunk.push(&bytes[..lengths.header]);
         chunk.push(key);
         chunk.push(value);
         chunk.skip(usize::from(slack));
@@ -142,9 +236,7 @@ impl Arena {
 
     /// What an entry takes of the arena, its slack included.
     pub(crate) fn entry_bytes(&self, at: EntryRef) -> usize {
-        let entry = self.entry(at);
-        let value_bytes = read_u32(entry, 16) as usize + usize::from(read_u16(entry, 20));
-        HEADER_BYTES + key_bytes(entry) + value_bytes
+        Lengths::read(self.entry(at)).entry()
     }
 
     /// The entry's place, read alone.
@@ -157,10 +249,10 @@ impl Arena {
     #[inline]
     pub(crate) fn header(&self, at: EntryRef) -> Header {
         let entry = self.entry(at);
-        let flags = entry[15];
+        let flags = entry[FLAGS_AT];
         Header {
             place: read_u64(entry, 0),
-            version: read_u32(entry, 8),
+            version: read_u32(entry, VERSION_AT),
             state: match flags & STATE_MASK {
                 0 => State::Base,
                 1 => State::Fragment,
@@ -175,9 +267,9 @@ impl Arena {
     /// Counts a use of an entry; says whether it is the first one.
     #[inline]
     pub(crate) fn count_use(&mut self, at: EntryRef) -> bool {
-        let before = uses(self.entry(at)[15]);
+        let before = uses(self.entry(at)[FLAGS_AT]);
         if before < USES_MAX {
-            self.entry_mut(at)[15] += USE;
+            self.entry_mut(at)[FLAGS_AT] += USE;
         }
         before == 0
     }
@@ -186,63 +278,64 @@ impl Arena {
     #[inline]
     pub(crate) fn set_header(&mut self, at: EntryRef, header: Header) {
         let entry = self.entry_mut(at);
-        entry[..8].copy_from_slice(&header.place.to_le_bytes());
-        entry[8..12].copy_from_slice(&header.version.to_le_bytes());
-        entry[15] = header.flags();
+        entry[..VERSION_AT].copy_from_slice(&header.place.to_le_bytes());
+        entry[VERSION_AT..FLAGS_AT].copy_from_slice(&header.version.to_le_bytes());
+        entry[FLAGS_AT] = header.flags() | entry[FLAGS_AT] & WIDE;
     }
 
     /// The entry's key.
     #[inline]
     pub(crate) fn key(&self, at: EntryRef) -> &[u8] {
         let entry = self.entry(at);
-        &entry[HEADER_BYTES..HEADER_BYTES + key_bytes(entry)]
+        let lengths = Lengths::read(entry);
+        &entry[lengths.header..lengths.value_at()]
     }
 
     /// The entry's value.
     #[inline]
     pub(crate) fn value(&self, at: EntryRef) -> &[u8] {
         let entry = self.entry(at);
-        let start = HEADER_BYTES + key_bytes(entry);
-        &entry[start..start + read_u32(entry, 16) as usize]
+        let lengths = Lengths::read(entry);
+        &entry[lengths.value_at()..lengths.value_at() + lengths.value]
     }
 
     /// How much longer the value may get in its place.
     #[inline]
     pub(crate) fn slack(&self, at: EntryRef) -> usize {
-        usize::from(read_u16(self.entry(at), 20))
+        Lengths::read(self.entry(at)).slack
     }
 
     /// Replaces the value where it is; says whether there was room.
     pub(crate) fn overwrite(&mut self, at: EntryRef, value: &[u8]) -> bool {
-        let old_bytes = self.value(at).len();
-        let room = old_bytes + self.slack(at);
+        let entry = self.entry_mut(at);
+        let mut lengths = Lengths::read(entry);
         // A slack beyond its field would be lost; such an entry is written anew.
+        let room = lengths.value + lengths.slack;
         let Some(slack) = room
             .checked_sub(value.len())
-            .and_then(|slack| u16::try_from(slack).ok())
+            .filter(|&slack| slack <= usize::from(u16::MAX))
         else {
             return false;
         };
-        let entry = self.entry_mut(at);
-        let start = HEADER_BYTES + key_bytes(entry);
-        entry[start..start + value.len()].copy_from_slice(value);
-        entry[16..20].copy_from_slice(&(value.len() as u32).to_le_bytes());
-        entry[20..22].copy_from_slice(&slack.to_le_bytes());
+        let value_at = lengths.value_at();
+        entry[value_at..value_at + value.len()].copy_from_slice(value);
+        (lengths.value, lengths.slack) = (value.len(), slack);
+        lengths.write(entry);
         true
     }
 
     /// Adds to the value's end where it is; says whether there was room.
     pub(crate) fn extend(&mut self, at: EntryRef, bytes: &[u8]) -> bool {
-        let slack = self.slack(at);
-        if bytes.len() > slack {
+        let entry = self.entry_mut(at);
+        let mut lengths = Lengths::read(entry);
+        if bytes.len() > lengths.slack {
             return false;
         }
-        let entry = self.entry_mut(at);
-        let value_bytes = read_u32(entry, 16) as usize;
-        let start = HEADER_BYTES + key_bytes(entry) + value_bytes;
-        entry[start..start + bytes.len()].copy_from_slice(bytes);
-        entry[16..20].copy_from_slice(&((value_bytes + bytes.len()) as u32).to_le_bytes());
-        entry[20..22].copy_from_slice(&((slack - bytes.len()) as u16).to_le_bytes());
+        let end = lengths.value_at() + lengths.value;
+        entry[end..end + bytes.len()].copy_from_slice(bytes);
+        lengths.value += bytes.len();
+        lengths.slack -= bytes.len();
+        lengths.write(entry);
         true
     }
 
@@ -258,8 +351,10 @@ impl Arena {
         }
         let share = match self.capacity_bytes {
             // Little is known of an arena that is young, so it grows in small steps of the heap.
-            small if small < MAPPED_FROM_BYTES => (small / 2).max(CHUNK_BYTES_MIN),
-            bytes => (bytes / CHUNK_SHARE).clamp(MAPPED_BYTES_MIN, CHUNK_BYTES_MAX),
+            small if small.max(self.expected_bytes) < PAGED_FROM_BYTES => {
+                (small / 2).max(CHUNK_BYTES_MIN)
+            }
+            bytes => (bytes / CHUNK_SHARE).clamp(PAGED_BYTES_MIN, CHUNK_BYTES_MAX),
         };
         let chunk = Chunk::with_capacity(bytes.max(1 << share.ilog2()));
         self.capacity_bytes += chunk.capacity();
@@ -282,12 +377,6 @@ impl Arena {
 #[inline]
 fn uses(flags: u8) -> u8 {
     flags >> USES_SHIFT & USES_MAX
-}
-
-/// The key's length, which shares its word with the flags.
-#[inline]
-fn key_bytes(entry: &[u8]) -> usize {
-    (read_u32(entry, 12) & 0x00ff_ffff) as usize
 }
 
 #[inline]

@@ -86,15 +86,19 @@ pub(crate) struct Bucket {
     used_bytes: usize,
     /// How many leading bits of the place all entries share.
     pub(crate) depth: u8,
+    /// How many entries it will have, as far as anybody can tell. Its index is made for them when the
+    /// first comes, since to grow it by and by is to hash all of them again and again.
+    entries_expected: usize,
     /// Splitting again is of no use below this many entries, since all had one place when tried.
     pub(crate) split_entries_min: usize,
 }
 
 impl Bucket {
-    /// An empty bucket with room for `entries`.
-    pub(crate) fn with_capacity(depth: u8, entries: usize) -> Self {
+    /// An empty bucket that takes no RAM yet, and that will soon be like `other`.
+    pub(crate) fn to_be_like(other: &Self, depth: u8) -> Self {
         Self {
-            index: HashTable::with_capacity(entries),
+            arena: Arena::expecting(other.arena.footprint_bytes()),
+            entries_expected: other.len().min(ENTRIES_MAX),
             depth,
             ..Self::default()
         }
@@ -419,6 +423,10 @@ impl Bucket {
         let hash = index_hash(header.place);
         match old {
             None => {
+                if self.index.capacity() == 0 {
+                    let rehash = |at: &EntryRef| index_hash(arena.place(*at));
+                    self.index.reserve(self.entries_expected, rehash);
+                }
                 self.index
                     .insert_unique(hash, new, |at| index_hash(arena.place(*at)));
             }
@@ -453,7 +461,8 @@ impl Bucket {
         if dead_bytes < DEAD_BYTES_MIN || dead_bytes * 3 < self.arena.footprint_bytes() {
             return;
         }
-        let mut arena = Arena::default();
+        let live_bytes = self.arena.footprint_bytes().saturating_sub(dead_bytes);
+        let mut arena = Arena::expecting(live_bytes);
         for at in self.index.iter_mut() {
             let header = self.arena.header(*at);
             let slack = self.arena.slack(*at).min(INLINE_BYTES_MAX) as u16;

@@ -1,9 +1,9 @@
 //! Memory for entries, in pieces that are written front to back.
 
-use crate::mapped::Anonymous;
+use crate::pages::{PIECE_BYTES_MIN, Piece};
 
-/// A chunk of at least this size has a map of its own.
-pub(crate) const MAPPED_BYTES_MIN: usize = 8 * 1024;
+/// A chunk of at least this size has pages of its own, and what it can hold is rounded up to them.
+pub(crate) const PAGED_BYTES_MIN: usize = PIECE_BYTES_MIN;
 
 /// A piece of memory, filled up to a length.
 #[derive(Debug)]
@@ -15,19 +15,19 @@ pub(crate) struct Chunk {
 #[derive(Debug)]
 enum Memory {
     Heap(Box<[u8]>),
-    Mapped(Anonymous),
+    Paged(Piece),
 }
 
 impl Chunk {
-    /// An empty chunk that can hold `bytes`.
+    /// An empty chunk that can hold at least `bytes`.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        let mapped = if bytes >= MAPPED_BYTES_MIN {
-            Anonymous::new(bytes)
+        let piece = if bytes >= PAGED_BYTES_MIN {
+            Piece::new(bytes)
         } else {
             None
         };
-        let memory = match mapped {
-            Some(map) => Memory::Mapped(map),
+        let memory = match piece {
+            Some(piece) => Memory::Paged(piece),
             None => Memory::Heap(vec![0; bytes].into_boxed_slice()),
         };
         Self { memory, length: 0 }
@@ -56,7 +56,7 @@ impl Chunk {
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         let memory = match &mut self.memory {
             Memory::Heap(bytes) => bytes,
-            Memory::Mapped(map) => map.bytes_mut(),
+            Memory::Paged(piece) => piece.bytes_mut(),
         };
         &mut memory[..self.length]
     }
@@ -80,7 +80,7 @@ impl Chunk {
     fn memory(&self) -> &[u8] {
         match &self.memory {
             Memory::Heap(bytes) => bytes,
-            Memory::Mapped(map) => map.bytes(),
+            Memory::Paged(piece) => piece.bytes(),
         }
     }
 }
@@ -91,13 +91,14 @@ mod tests {
 
     #[test]
     fn chunks_hold_what_was_pushed_wherever_their_memory_comes_from() {
-        for capacity in [64, MAPPED_BYTES_MIN, 3 * MAPPED_BYTES_MIN + 5] {
+        for capacity in [64, PAGED_BYTES_MIN, 3 * PAGED_BYTES_MIN + 5, 100_000] {
             let mut chunk = Chunk::with_capacity(capacity);
             chunk.push(b"front");
             chunk.skip(3);
             chunk.push(&vec![7; capacity - 8]);
-            assert_eq!((chunk.len(), chunk.capacity()), (capacity, capacity));
-            assert_eq!(chunk.bytes()[..8], *b"front\0\0\0");
+            assert_eq!(chunk.len(), capacity);
+            assert!((capacity..capacity + 4096).contains(&chunk.capacity()));
+            assert_eq!(chunk.bytes()[..5], *b"front");
             assert!(chunk.bytes()[8..].iter().all(|&byte| byte == 7));
         }
     }

@@ -296,7 +296,7 @@ impl HotMap {
         }
         let old = std::mem::take(&mut self.buckets[index]);
         let bit = 1u64 << (63 - depth);
-        let mut halves = [0, 1].map(|_| Bucket::with_capacity(depth + 1, old.len() / 2));
+        let mut halves = [0, 1].map(|_| Bucket::to_be_like(&old, depth + 1));
         for at in old.refs() {
             let entry = old.entry(at);
             let half = usize::from(entry.header.place & bit != 0);

@@ -85,7 +85,7 @@ impl HotMap {
         self.entries -= bucket.len();
         self.bytes -= bucket.footprint_bytes();
         self.used_bytes -= bucket.used_bytes();
-        let fresh = Bucket::with_capacity(bucket.depth, kept.len());
+        let fresh = Bucket::to_be_like(bucket, bucket.depth);
         let mut old = std::mem::replace(bucket, fresh);
         for at in kept {
             let mut entry = old.entry(at);

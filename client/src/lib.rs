@@ -66,7 +66,7 @@ mod error;
 #[doc(hidden)]
 pub mod testing;
 
-pub use rhash_protocol::{Stats, TableInfo, TableKind};
+pub use rhash_protocol::{LimitInfo, Stats, TableInfo, TableKind};
 
 pub use self::{
     address::{Address, SERVER_VARIABLE},

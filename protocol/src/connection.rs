@@ -50,6 +50,7 @@ pub struct FrameReader<R> {
     buffer: Vec<u8>,
     taken: usize,
     ahead_bytes: usize,
+    body_bytes_max: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -60,7 +61,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             buffer: Vec::new(),
             taken: 0,
             ahead_bytes: READ_AHEAD_BYTES,
+            body_bytes_max: FRAME_BYTES_MAX,
         }
+    }
+
+    /// Takes no frames with longer bodies from now on; 256 KiB is the most.
+    pub fn limit_frames(&mut self, body_bytes_max: usize) {
+        self.body_bytes_max = body_bytes_max.min(FRAME_BYTES_MAX);
     }
 
     /// The header of the next frame, whose body may still be on its way, so that room can be found
@@ -71,7 +78,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// # Errors
     /// As for [`next`](Self::next).
     pub async fn next_header(&mut self) -> Result<Option<Header>, ConnectionError> {
-        self.header_within(FRAME_BYTES_MAX).await
+        self.header_within(self.body_bytes_max).await
     }
 
     /// The next frame; none when the stream ended after the one before.
@@ -82,7 +89,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// [`ConnectionError`] if the stream fails, ends inside a frame or is not made of frames.
     /// After an error the reader is of no more use.
     pub async fn next(&mut self) -> Result<Option<Frame<'_>>, ConnectionError> {
-        self.next_within(FRAME_BYTES_MAX).await
+        self.next_within(self.body_bytes_max).await
     }
 
     /// Like [`next`](Self::next), with a lower limit for the length of the body.
@@ -192,6 +199,7 @@ pub struct FrameWriter<W> {
     sink: W,
     /// Frames that wait for company.
     buffer: Vec<u8>,
+    body_bytes_max: usize,
     half_written: bool,
 }
 
@@ -201,8 +209,14 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Self {
             sink,
             buffer: Vec::new(),
+            body_bytes_max: FRAME_BYTES_MAX,
             half_written: false,
         }
+    }
+
+    /// Splits messages into frames with no longer bodies from now on, as the peer asks; 1 to 256 KiB.
+    pub fn limit_frames(&mut self, body_bytes_max: usize) {
+        self.body_bytes_max = body_bytes_max.clamp(1, FRAME_BYTES_MAX);
     }
 
     /// The sink itself. What goes to it directly goes before what was written and not yet flushed.
@@ -243,7 +257,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     ) -> Result<(), ConnectionError> {
         let mut kind = kind;
         let mut rest = message;
-        while let Some((body, after)) = rest.split_at_checked(FRAME_BYTES_MAX)
+        while let Some((body, after)) = rest.split_at_checked(self.body_bytes_max)
             && !after.is_empty()
         {
             let head = FrameHead {

@@ -193,6 +193,21 @@ pub struct Stats {
     pub sessions: u64,
     /// Operations answered: each key, write or scanned entry of a batch counts.
     pub operations: u64,
+    /// What clients may ask at most.
+    pub limits: Vec<LimitInfo>,
     /// All tables.
     pub tables: Vec<TableInfo>,
+}
+
+/// A limit of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitInfo {
+    /// What it bounds; ends with the unit, `_bytes` or `_ms`, if it is no count.
+    pub name: String,
+    /// The limit.
+    pub max: u64,
+    /// What is used of it now, where that makes sense.
+    pub used: Option<u64>,
+    /// How often it was reached.
+    pub reached: u64,
 }

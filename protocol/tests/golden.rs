@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use rhash_protocol::{
-    Call, ErrorCode, Keys, Notice, OpenMode, Ops, Outcomes, Request, Response, ScanWhat, Stats,
-    TableInfo, TableKind, Values, WireError, codec,
+    Call, ErrorCode, Keys, LimitInfo, Notice, OpenMode, Ops, Outcomes, Request, Response, ScanWhat,
+    Stats, TableInfo, TableKind, Values, WireError, codec,
     packed::{Page, PageEntries, Presence},
 };
 use serde::{Deserialize, Serialize};
@@ -234,10 +234,24 @@ fn stats() {
         connections: 19,
         sessions: 20,
         operations: 21,
+        limits: vec![
+            LimitInfo {
+                name: "l".into(),
+                max: 1,
+                used: Some(2),
+                reached: 3,
+            },
+            LimitInfo {
+                name: String::new(),
+                max: 4,
+                used: None,
+                reached: 5,
+            },
+        ],
         tables: vec![info()],
     };
     let mut bytes =
-        b"\x0c\x031.2\x01\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x01"
+        b"\x0c\x031.2\x01\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x02\x01l\x01\x01\x02\x03\x00\x04\x00\x05\x01"
             .to_vec();
     bytes.extend_from_slice(INFO);
     is(&Response::Stats(Box::new(stats)), &bytes);

@@ -88,9 +88,81 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub small_run: ByteSize,
 
+    /// What clients may ask at most.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
     /// Log this much to standard error.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub log: LogLevel,
+}
+
+/// What clients may ask at most. `stats` shows it, and how often it was reached.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Connections at once. Default: one for each 64 KiB of the memory limit, at most 16384.
+    #[arg(long, value_name = "COUNT")]
+    pub max_connections: Option<u64>,
+
+    /// Connections that have not said hello; of more, the oldest is closed. Default: 256.
+    #[arg(long, value_name = "COUNT")]
+    pub max_connections_before_hello: Option<u64>,
+
+    /// How long a connection may take to say hello. Default: 5s.
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub hello_timeout: Option<Duration>,
+
+    /// Close connections that ask for nothing for so long; clients of rhash come back by themselves.
+    /// 0 never does. Default: 1h.
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub idle_timeout: Option<Duration>,
+
+    /// How long one value may be on its way as a stream. Default: 1h.
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub stream_timeout: Option<Duration>,
+
+    /// Sessions, with a connection and within their lease. Default: 8192.
+    #[arg(long, value_name = "COUNT")]
+    pub max_sessions: Option<u64>,
+
+    /// Tables, named and temporary. Default: 1048576.
+    #[arg(long, value_name = "COUNT")]
+    pub max_tables: Option<u64>,
+
+    /// Tables that one session may have open. Default: 131072.
+    #[arg(long, value_name = "COUNT")]
+    pub max_tables_per_session: Option<u64>,
+
+    /// The longest name of a table, in bytes. Default: 255.
+    #[arg(long, value_name = "BYTES")]
+    pub max_table_name: Option<u64>,
+
+    /// The longest key. Default: 64K.
+    #[arg(long, value_name = "SIZE")]
+    pub max_key: Option<ByteSize>,
+
+    /// Operations or keys in one batch. Default: 65536.
+    #[arg(long, value_name = "COUNT")]
+    pub max_batch: Option<u64>,
+
+    /// The longest frame. Default: 256K.
+    #[arg(long, value_name = "SIZE")]
+    pub max_frame: Option<ByteSize>,
+
+    /// What all long requests may take that are being received.
+    /// Default: a sixteenth of the memory limit.
+    #[arg(long, value_name = "SIZE")]
+    pub max_requests_in_flight: Option<ByteSize>,
+
+    /// What all answers may take until they are sent. Default: a sixteenth of the memory limit.
+    #[arg(long, value_name = "SIZE")]
+    pub max_answers_in_flight: Option<ByteSize>,
+
+    /// What the answers of one connection may take, whose reader may be slow.
+    /// Default: a 64th of the memory limit, at most 4M.
+    #[arg(long, value_name = "SIZE")]
+    pub max_answers_per_connection: Option<ByteSize>,
 }
 
 /// How much is logged.

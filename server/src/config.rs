@@ -6,6 +6,7 @@ use rhash_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use crate::{
     args::{Args, DEFAULT_DATA_DIR},
+    limits::{LimitError, Limits},
     memory_limit::memory_available_bytes,
     size::ByteSize,
     store::StoreConfig,
@@ -37,6 +38,8 @@ pub struct Config {
     pub insecure: bool,
     /// How long a session outlives its connection.
     pub lease: Duration,
+    /// What clients may ask at most.
+    pub limits: Limits,
     /// What its tables are kept in.
     pub store: StoreConfig,
 }
@@ -84,6 +87,9 @@ pub enum ConfigError {
         /// What was given.
         given: usize,
     },
+    /// A limit that makes no sense.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// A lease of nothing, or for ever.
     #[error("a lease of {} s is not between 1 ms and {} s", given.as_secs(), LEASE_MAX.as_secs())]
     Lease {
@@ -100,6 +106,7 @@ impl Config {
             tokens: None,
             insecure: false,
             lease: Duration::from_secs(60),
+            limits: Limits::for_memory(store.mem_limit_bytes),
             store,
         }
     }
@@ -136,6 +143,7 @@ impl Config {
             tokens: args.tokens,
             insecure: args.insecure,
             lease: args.lease,
+            limits: Limits::from_args(&args.limits, mem_limit_bytes)?,
             store,
         })
     }

@@ -11,7 +11,8 @@ use rhash_protocol::{
 
 use crate::{
     connection::{ANSWER_BYTES_MAX, Clerk, End, LOOKUP_BYTES, Outgoing, Room, stream::StreamOut},
-    session::{Held, TABLES_OPEN_MAX, Turn},
+    limits::Limit,
+    session::{Held, Turn},
     table::{Answer, PackedReply, PageReply, ValueStream},
 };
 
@@ -80,9 +81,10 @@ impl Clerk {
                 self.remember_and_send(request_id, encode(&Response::Error(error)))
                     .await
             }
-            Ok(Turn::Apply) => match self.permit(&request) {
+            Ok(Turn::Apply) => match self.permit(&request).and_then(|()| self.bound(&request)) {
                 // It takes the number all the same, or those that follow would leave a gap.
                 Err(error) => {
+                    self.hub.count_error(&error);
                     self.remember_and_send(request_id, encode(&Response::Error(error)))
                         .await
                 }
@@ -118,7 +120,10 @@ impl Clerk {
                     Request::Detach { table } => self.detach(table).await,
                     _ => Err(bad_request("this request is not sequenced".to_owned())),
                 };
-                let body = response.unwrap_or_else(|error| encode(&Response::Error(error)));
+                let body = response.unwrap_or_else(|error| {
+                    self.hub.count_error(&error);
+                    encode(&Response::Error(error))
+                });
                 self.remember_and_send(request_id, body).await
             }
         }
@@ -221,20 +226,29 @@ impl Clerk {
         &mut self,
         opening: Opening<'_>,
     ) -> Result<(TableId, bool, Bytes), WireError> {
-        if self.desk.tables.len() >= TABLES_OPEN_MAX {
+        let limits = &self.hub.limits;
+        if self.desk.tables.len() as u64 >= limits.tables_per_session {
+            self.hub.reached.count(Limit::TablesPerSession);
             return Err(WireError {
                 code: ErrorCode::Busy,
                 text: format!(
-                    "this session has {TABLES_OPEN_MAX} tables open, the limit; close some"
+                    "this session has {} tables open, the limit; close some",
+                    limits.tables_per_session
                 ),
             });
         }
+        let is_full = self.hub.store.tables_count() as u64 >= limits.tables;
         let name = opening.name.map(str::to_owned);
         let codec = opening.codec.map(str::to_owned);
         let kind = opening.kind;
         let may_make = self.session.grant().rights_on(opening.name).write;
         let asked = opening.mode;
-        let mode = if may_make { asked } else { OpenMode::Existing };
+        let mode = match (asked, opening.name) {
+            (OpenMode::CreateNew, _) | (_, None) if is_full => return Err(self.too_many_tables()),
+            // Making it errs, but not before it is known that it would be made.
+            (OpenMode::OpenOrCreate, Some(_)) if is_full || !may_make => OpenMode::Existing,
+            (asked, _) => asked,
+        };
         let opened = self
             .hub
             .blocking(move |hub| {
@@ -243,6 +257,7 @@ impl Clerk {
             })
             .await
             .map_err(|error| match error.code {
+                ErrorCode::NoSuchTable if mode != asked && may_make => self.too_many_tables(),
                 ErrorCode::NoSuchTable if mode != asked => {
                     self.denied("make", opening.name, Some(&error.text))
                 }
@@ -273,7 +288,7 @@ impl Clerk {
 
     /// Answers a request that changes nothing: at once, or by a task that waits for the disk.
     async fn read(&mut self, request_id: u64, request: Request<'_>) -> Result<(), End> {
-        if let Err(error) = self.permit(&request) {
+        if let Err(error) = self.permit(&request).and_then(|()| self.bound(&request)) {
             return self.refuse(request_id, error).await;
         }
         let answered = match request {
@@ -379,7 +394,10 @@ impl Clerk {
                 hub.count_operations(encoded.operations);
                 encoded.body
             }
-            Err(error) => encode(&Response::Error(error)),
+            Err(error) => {
+                hub.count_error(&error);
+                encode(&Response::Error(error))
+            }
         };
         match answer {
             Answer::Ready(answered) => {
@@ -411,6 +429,7 @@ impl Clerk {
             request_id,
             outbox: self.outbox.clone(),
             window: Arc::clone(&self.window),
+            time_max: self.hub.limits.stream_time,
         };
         tokio::spawn(async move {
             let found = match answer {
@@ -424,6 +443,7 @@ impl Clerk {
     }
 
     async fn refuse(&self, request_id: u64, error: WireError) -> Result<(), End> {
+        self.hub.count_error(&error);
         self.send_answer(request_id, encode(&Response::Error(error)))
             .await
     }

@@ -102,6 +102,7 @@ impl Server {
             tokens,
             insecure,
             lease,
+            limits,
             store: store_config,
         } = config;
         let access = Access::new(tokens)?;
@@ -127,6 +128,7 @@ impl Server {
             store: Arc::clone(&store),
             access,
             lease,
+            limits,
             mem_limit_bytes,
             value_bytes_max,
             memory_only,

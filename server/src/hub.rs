@@ -9,15 +9,15 @@ use std::{
 };
 
 use rhash_protocol::{
-    ErrorCode, Stats, TableInfo, WireError,
-    handshake::Limits,
-    limits::{BATCH_BYTES_TARGET, FRAME_BYTES_MAX, KEY_BYTES_MAX, request_bytes_max},
+    ErrorCode, LimitInfo, Stats, TableInfo, WireError, handshake,
+    limits::{BATCH_BYTES_TARGET, request_bytes_max},
 };
 use tokio::sync::watch;
 
 use crate::{
     access::Access,
-    connection::{ANSWERS_LIMIT_SHARE, Commons, REQUESTS_LIMIT_SHARE},
+    connection::{Commons, Strangers},
+    limits::{self, Limit, Limits, Reached, Used},
     session::{Holders, Session, Sessions, UNSETTLED_MAX},
     store::Store,
 };
@@ -41,6 +41,10 @@ pub(crate) struct Hub {
     pub(crate) requests_room: Arc<Commons>,
     /// What the answers to all connections may take.
     pub(crate) answers_room: Arc<Commons>,
+    pub(crate) limits: Limits,
+    pub(crate) reached: Reached,
+    /// The connections that have not said hello.
+    pub(crate) strangers: Strangers,
     pub(crate) mem_limit_bytes: u64,
     pub(crate) value_bytes_max: usize,
     pub(crate) memory_only: bool,
@@ -57,6 +61,7 @@ pub(crate) struct HubParts {
     pub(crate) store: Arc<Store>,
     pub(crate) access: Access,
     pub(crate) lease: Duration,
+    pub(crate) limits: Limits,
     pub(crate) mem_limit_bytes: u64,
     pub(crate) value_bytes_max: usize,
     pub(crate) memory_only: bool,
@@ -66,18 +71,20 @@ pub(crate) struct HubParts {
 impl Hub {
     /// The hub of a server that starts now.
     pub(crate) fn new(parts: HubParts) -> Arc<Self> {
-        let room = |share| {
-            let account = parts.store.buffer_account();
-            Arc::new(Commons::new(parts.mem_limit_bytes / share, account))
-        };
-        let (requests_room, answers_room) = (room(REQUESTS_LIMIT_SHARE), room(ANSWERS_LIMIT_SHARE));
+        let limits = parts.limits;
+        let room = |bytes| Arc::new(Commons::new(bytes, parts.store.buffer_account()));
+        let requests_room = room(limits.requests_in_flight_bytes);
+        let answers_room = room(limits.answers_in_flight_bytes);
         Arc::new(Self {
             store: parts.store,
             access: parts.access,
-            sessions: Arc::new(Sessions::new(parts.lease)),
+            sessions: Arc::new(Sessions::new(parts.lease, limits.sessions)),
             holders: Holders::default(),
             requests_room,
             answers_room,
+            strangers: Strangers::new(limits.connections_before_hello),
+            limits,
+            reached: Reached::default(),
             mem_limit_bytes: parts.mem_limit_bytes,
             value_bytes_max: parts.value_bytes_max,
             memory_only: parts.memory_only,
@@ -89,11 +96,11 @@ impl Hub {
     }
 
     /// What clients are told at their welcome.
-    pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            key_bytes: KEY_BYTES_MAX as u64,
+    pub(crate) fn welcome_limits(&self) -> handshake::Limits {
+        handshake::Limits {
+            key_bytes: self.limits.key_bytes,
             value_bytes: self.value_bytes_max as u64,
-            frame_bytes: FRAME_BYTES_MAX as u64,
+            frame_bytes: self.limits.frame_bytes,
             batch_bytes: BATCH_BYTES_TARGET as u64,
             unsettled: UNSETTLED_MAX as u64,
         }
@@ -125,6 +132,15 @@ impl Hub {
         self.connections.load(Relaxed)
     }
 
+    /// Counts an error that says that a limit was reached.
+    pub(crate) fn count_error(&self, error: &WireError) {
+        match error.code {
+            ErrorCode::KeyTooLarge => self.reached.count(Limit::KeyBytes),
+            ErrorCode::ValueTooLarge => self.reached.count(Limit::ValueBytes),
+            _ => {}
+        }
+    }
+
     /// Counts operations that were answered.
     pub(crate) fn count_operations(&self, count: usize) {
         self.operations.fetch_add(count as u64, Relaxed);
@@ -139,7 +155,27 @@ impl Hub {
         stats.sessions = self.sessions.count();
         stats.operations = self.operations.load(Relaxed);
         self.fill_in(&mut stats.tables);
+        stats.limits = self.limit_figures();
         stats
+    }
+
+    fn limit_figures(&self) -> Vec<LimitInfo> {
+        let used = Used {
+            connections: self.connections(),
+            connections_before_hello: self.strangers.count(),
+            sessions: self.sessions.count(),
+            tables: self.store.tables_count() as u64,
+            requests_in_flight_bytes: self.requests_room.taken_bytes(),
+            requests_waited: self.requests_room.waits(),
+            answers_waited: self.answers_room.waits(),
+            answers_in_flight_bytes: self.answers_room.taken_bytes(),
+        };
+        limits::figures(
+            &self.limits,
+            self.value_bytes_max as u64,
+            used,
+            &self.reached,
+        )
     }
 
     /// All tables, for [`Stats`] and for `Tables`.

@@ -8,6 +8,7 @@
 pub mod size;
 pub mod args;
 mod memory_limit;
+pub mod limits;
 pub mod config;
 pub mod access;
 pub mod allocator;

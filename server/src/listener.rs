@@ -1,4 +1,4 @@
-//! Takes connections, up to a bound that follows the memory limit.
+//! Takes connections, up to a bound.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,13 +12,8 @@ use tokio::{
 use crate::{
     connection::{self, DRAIN_MAX},
     hub::Hub,
+    limits::Limit,
 };
-
-/// What a connection may take at rest, for deciding how many there may be.
-const CONNECTION_BYTES: u64 = 64 * 1024;
-
-const CONNECTIONS_MIN: u64 = 64;
-const CONNECTIONS_MAX: u64 = 16_384;
 
 /// After a failed accept (no file descriptors, say), the listener waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -28,8 +23,7 @@ const REFUSAL_MAX: Duration = Duration::from_secs(1);
 
 /// Takes connections until the server stops, and then waits until they have ended.
 pub(crate) async fn listen(listener: TcpListener, hub: Arc<Hub>) {
-    let connections_max =
-        (hub.mem_limit_bytes / CONNECTION_BYTES).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX);
+    let connections_max = hub.limits.connections;
     let mut stopping = hub.stopping.clone();
     let mut connections = JoinSet::new();
     loop {
@@ -40,7 +34,8 @@ pub(crate) async fn listen(listener: TcpListener, hub: Arc<Hub>) {
         };
         match accepted {
             Ok((stream, _)) if connections.len() as u64 >= connections_max => {
-                tracing::warn!(connections_max, "a connection was refused: too many");
+                hub.reached.count(Limit::Connections);
+                tracing::debug!(connections_max, "a connection was refused: too many");
                 refuse(stream, connections_max).await;
             }
             Ok((stream, peer)) => accept(&mut connections, stream, peer, &hub),

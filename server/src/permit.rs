@@ -1,8 +1,11 @@
-//! What each request needs, held against what its client's token grants.
+//! What each request needs, held against what its client's token grants and what the server's limits
+//! leave to ask for.
 
-use rhash_protocol::{ErrorCode, Op, OpenMode, Ops, Request, TableId, WireError};
+use rhash_protocol::{
+    ErrorCode, Op, OpenMode, Ops, Request, TableId, WireError, limits::KEY_BYTES_MAX,
+};
 
-use crate::{access::grant::Rights, connection::Clerk};
+use crate::{access::grant::Rights, connection::Clerk, limits::Limit};
 
 /// What is done to entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,81 @@ impl Clerk {
                 grant.name
             ),
         })
+    }
+
+    /// Whether a request is within the limits that do not depend on its table.
+    ///
+    /// # Errors
+    /// `BadRequest` or `KeyTooLarge`, with what was given and the limit.
+    pub(crate) fn bound(&self, request: &Request<'_>) -> Result<(), WireError> {
+        let limits = &self.hub.limits;
+        let (entries, key_bytes) = match request {
+            Request::Open {
+                name: Some(name), ..
+            } if name.len() as u64 > limits.table_name_bytes => {
+                return Err(self.over(Limit::TableNameBytes, name.len(), limits.table_name_bytes));
+            }
+            Request::Write { ops, .. } => (ops.count(), self.longest_key(*ops)),
+            Request::Get { keys, .. } | Request::Contains { keys, .. } => {
+                (keys.count(), self.longest(keys.iter().flatten()))
+            }
+            Request::Fetch { key, .. } => (1, key.len()),
+            _ => return Ok(()),
+        };
+        if entries as u64 > limits.batch_entries {
+            return Err(self.over(Limit::BatchEntries, entries, limits.batch_entries));
+        }
+        if key_bytes as u64 > limits.key_bytes {
+            return Err(self.over(Limit::KeyBytes, key_bytes, limits.key_bytes));
+        }
+        Ok(())
+    }
+
+    fn longest_key(&self, ops: Ops<'_>) -> usize {
+        self.longest(ops.iter().flatten().map(|op| op.key()))
+    }
+
+    /// The length of the longest key. Tables look at each of them for the protocol's own limit, so
+    /// that this is for a lower one.
+    fn longest<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
+        if self.hub.limits.key_bytes >= KEY_BYTES_MAX as u64 {
+            return 0;
+        }
+        keys.map(<[u8]>::len).max().unwrap_or(0)
+    }
+
+    fn over(&self, limit: Limit, given: usize, most: u64) -> WireError {
+        // Too long a key is counted by its error, wherever that is found.
+        if limit != Limit::KeyBytes {
+            self.hub.reached.count(limit);
+        }
+        let (code, text) = match limit {
+            Limit::KeyBytes => (
+                ErrorCode::KeyTooLarge,
+                format!("a key of {given} bytes, the limit is {most}"),
+            ),
+            Limit::BatchEntries => (
+                ErrorCode::BadRequest,
+                format!("a batch of {given} operations or keys, the limit is {most}"),
+            ),
+            _ => (
+                ErrorCode::BadRequest,
+                format!("a table name of {given} bytes, the limit is {most}"),
+            ),
+        };
+        WireError { code, text }
+    }
+
+    /// Why no table is made.
+    pub(crate) fn too_many_tables(&self) -> WireError {
+        self.hub.reached.count(Limit::Tables);
+        WireError {
+            code: ErrorCode::Busy,
+            text: format!(
+                "there are {} tables, which is the limit; close some",
+                self.hub.limits.tables
+            ),
+        }
     }
 
     /// Why something is not done to a table.

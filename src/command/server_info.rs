@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rhash_client::{Stats, TableInfo, blocking::Client};
+use rhash_client::{LimitInfo, Stats, TableInfo, blocking::Client};
 
 use crate::{
     cli,
@@ -67,7 +67,36 @@ pub(crate) fn stats(client: &Client, args: &cli::Figures, out: &mut Output) -> O
         out.line(format_args!("{name:<12}{figure}"))?;
     }
     out.line("")?;
+    limits(&stats.limits, out)?;
+    out.line("")?;
     list(&stats.tables, out)
+}
+
+fn limits(limits: &[LimitInfo], out: &mut Output) -> Outcome {
+    let headings = [
+        ("LIMIT", Align::Left),
+        ("MOST", Align::Right),
+        ("NOW", Align::Right),
+        ("REACHED", Align::Right),
+    ];
+    let row = |limit: &LimitInfo| {
+        let (name, shown): (_, fn(u64) -> String) = match limit.name.rsplit_once('_') {
+            Some((name, "bytes")) => (name, size),
+            Some((name, "ms")) => (name, |ms| format!("{} s", ms as f64 / 1e3)),
+            _ => (limit.name.as_str(), count),
+        };
+        let most = match limit.max {
+            0 => "-".to_owned(),
+            max => shown(max),
+        };
+        [
+            name.replace('_', " "),
+            most,
+            limit.used.map_or_else(String::new, shown),
+            count(limit.reached),
+        ]
+    };
+    Ok(out.table(headings, &limits.iter().map(row).collect::<Vec<_>>())?)
 }
 
 fn figures(stats: &Stats) -> Vec<(&'static str, String)> {

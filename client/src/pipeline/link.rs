@@ -61,11 +61,15 @@ pub(super) async fn open(config: &PipelineConfig, session: Option<Ticket>) -> Re
             client: config.client_name.clone(),
         };
         match handshake::greet(&mut reader, &mut writer, &hello).await {
-            Ok(Greeting::Welcome(welcome)) => Ok(Link {
-                reader,
-                writer,
-                welcome,
-            }),
+            Ok(Greeting::Welcome(welcome)) => {
+                let frame_bytes = usize::try_from(welcome.limits.frame_bytes);
+                writer.limit_frames(frame_bytes.unwrap_or(usize::MAX));
+                Ok(Link {
+                    reader,
+                    writer,
+                    welcome,
+                })
+            }
             Ok(Greeting::Refusal(refusal)) => Err(refusal.into()),
             Err(error) => Err(handshake_failed(config, error)),
         }

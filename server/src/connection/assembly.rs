@@ -8,10 +8,6 @@ use rhash_protocol::limits::FRAME_BYTES_MAX;
 
 use super::commons::{Charge, Commons, Share};
 
-/// The share of the memory limit that requests may take which are being received, the one that
-/// overdraws apart.
-pub(crate) const LIMIT_SHARE: u64 = 16;
-
 /// What a byte of a half-received request is charged: its buffer doubles as it grows, and is
 /// copied while both are there; then its value is copied once more, into its table.
 const CHARGE_FACTOR: usize = 4;

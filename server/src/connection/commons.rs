@@ -7,7 +7,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
@@ -27,6 +27,8 @@ pub(crate) struct Commons {
     units_max: usize,
     overdraft: Arc<Mutex<()>>,
     waiting: AtomicUsize,
+    /// How many have had to wait.
+    waits: AtomicU64,
     account: BufferAccount,
 }
 
@@ -65,6 +67,7 @@ impl Commons {
             units_max,
             overdraft: Arc::default(),
             waiting: AtomicUsize::new(0),
+            waits: AtomicU64::new(0),
             account,
         }
     }
@@ -86,6 +89,7 @@ impl Commons {
         }
         let units = self.units_of(bytes);
         let _waiting = Waiting::among(&self.waiting);
+        self.waits.fetch_add(1, Relaxed);
         let permit = Arc::clone(&self.units).acquire_many_owned(units);
         tokio::select! {
             biased;
@@ -104,6 +108,17 @@ impl Commons {
     #[cfg(test)]
     pub(crate) fn is_untouched(&self) -> bool {
         self.units.available_permits() == self.units_max && self.overdraft.try_lock().is_ok()
+    }
+
+    /// What is taken of it, but for what one may overdraw.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        let free = self.units.available_permits();
+        (self.units_max.saturating_sub(free) * UNIT_BYTES) as u64
+    }
+
+    /// How often somebody had to wait for it.
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.load(Relaxed)
     }
 
     /// Whether at least half of it is free.

@@ -11,6 +11,7 @@ mod window;
 mod assembly;
 mod pace;
 mod socket;
+mod strangers;
 mod outbox;
 mod opening;
 pub(crate) mod stream;
@@ -22,24 +23,23 @@ use rhash_protocol::{
     ErrorCode, Notice, WireError,
     assembler::{Assembler, AssemblyError, AssemblyLimits, Message},
     connection::{ConnectionError, FrameReader, FrameWriter},
-    frame::{Follow, Frame, FrameKind, HEADER_BYTES},
+    frame::{Follow, Frame, FrameError, FrameKind, HEADER_BYTES},
     handshake,
 };
 use tokio::{
     net::TcpStream,
     sync::{OwnedMutexGuard, Semaphore, mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-pub(crate) use assembly::LIMIT_SHARE as REQUESTS_LIMIT_SHARE;
 pub(crate) use commons::Commons;
 pub(crate) use outbox::Outgoing;
-pub(crate) use window::{
-    ANSWER_BYTES_MAX, COMMON_LIMIT_SHARE as ANSWERS_LIMIT_SHARE, LOOKUP_BYTES, Room, Window,
-};
+pub(crate) use strangers::Strangers;
+pub(crate) use window::{ANSWER_BYTES_MAX, LOOKUP_BYTES, Room, Window};
 
 use crate::{
     hub::Hub,
+    limits::Limit,
     session::{Desk, Session, Stop},
 };
 use assembly::{AssemblyRoom, Incoming};
@@ -70,6 +70,8 @@ pub(crate) enum End {
     Closed,
     /// Another connection took the session up.
     TakenOver,
+    /// It asked for nothing for so long.
+    Idle,
     /// The token that the session began with is no longer valid.
     Revoked,
     /// The server stops.
@@ -81,13 +83,16 @@ pub(crate) enum End {
 /// Serves a connection to its end.
 pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     let counted = hub.count_connection();
+    let mut stranger = hub.strangers.add();
     opening::prepare(&stream);
     let (source, sink) = socket::split(stream);
     let (received, sent) = (source.meter(), sink.meter());
     let mut reader = FrameReader::new(source);
     let mut writer = FrameWriter::new(sink);
-    match opening::open(&mut reader, &mut writer, &hub, peer.ip()).await {
+    match opening::open(&mut reader, &mut writer, &hub, peer.ip(), &mut stranger).await {
         Ok(opened) => {
+            drop(stranger);
+            reader.limit_frames(usize::try_from(hub.limits.frame_bytes).unwrap_or(usize::MAX));
             let lines = Lines {
                 reader,
                 writer,
@@ -123,7 +128,7 @@ async fn run(lines: Lines, opened: Opened, hub: &Arc<Hub>, peer: SocketAddr) {
     let (outbox, queue) = mpsc::channel(outbox::OUTGOING_MAX);
     let notices = Arc::clone(session.notices());
     let window = Arc::new(Window::new(
-        hub.mem_limit_bytes,
+        hub.limits.answers_per_connection_bytes,
         Arc::clone(&hub.answers_room),
     ));
     let patience = Patience {
@@ -212,6 +217,7 @@ impl Clerk {
             stopping: self.hub.stopping.clone(),
             outbox: self.outbox.clone(),
             pace,
+            idle_since: Instant::now(),
             turn_bytes: 0,
         };
         reader.trim(self.hub.read_ahead_bytes());
@@ -239,11 +245,14 @@ impl Clerk {
                 Err(_elapsed) => {
                     reader.trim(self.hub.read_ahead_bytes());
                     intake.room.release();
-                    return Ok(());
+                    return self.unless_idle(intake);
                 }
             }
         };
-        let header = header.map_err(connection_failed)?.ok_or(End::Closed)?;
+        intake.idle_since = Instant::now();
+        let header = header
+            .map_err(|error| self.failed(error))?
+            .ok_or(End::Closed)?;
         // Room for a long body is found before it is read.
         let frame_bytes = HEADER_BYTES + header.body_bytes();
         let (head, half) = (header.head(), intake.assembler.bytes());
@@ -262,7 +271,9 @@ impl Clerk {
         } else {
             reader.next().await
         };
-        let frame = frame.map_err(connection_failed)?.ok_or(End::Closed)?;
+        let frame = frame
+            .map_err(|error| self.failed(error))?
+            .ok_or(End::Closed)?;
         self.take_message(frame, &mut intake.assembler).await?;
         if intake.assembler.bytes() == 0 {
             let (ahead_bytes, buffer_bytes) = (self.hub.read_ahead_bytes(), reader.capacity());
@@ -283,6 +294,26 @@ impl Clerk {
         Ok(())
     }
 
+    /// Ends a connection that has asked for nothing for too long, and owes no answer.
+    fn unless_idle(&self, intake: &Intake) -> Result<(), End> {
+        let idle = intake.idle_since.elapsed();
+        let owes = self.streams.available_permits() < STREAMS_MAX || self.window.is_in_use();
+        match self.hub.limits.idle_time {
+            Some(idle_max) if idle >= idle_max && !owes => {
+                self.hub.reached.count(Limit::IdleTime);
+                Err(End::Idle)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, error: ConnectionError) -> End {
+        if let ConnectionError::Frame(FrameError::Length { .. }) = error {
+            self.hub.reached.count(Limit::FrameBytes);
+        }
+        connection_failed(error)
+    }
+
     async fn take_message(
         &mut self,
         frame: Frame<'_>,
@@ -299,7 +330,12 @@ impl Clerk {
                 code: ErrorCode::BadRequest,
                 text: format!("a frame of kind {kind:?}, where only requests are expected"),
             })),
-            Err(error) => Err(End::Failed(assembly_failed(error))),
+            Err(error) => {
+                if let AssemblyError::Bytes { .. } = error {
+                    self.hub.reached.count(Limit::ValueBytes);
+                }
+                Err(End::Failed(assembly_failed(error)))
+            }
         }
     }
 
@@ -347,6 +383,8 @@ struct Intake {
     outbox: mpsc::Sender<Outgoing>,
     /// How fast the peer sends the request that has begun.
     pace: Pace,
+    /// When the last request came.
+    idle_since: Instant,
     /// What was taken since it last let others have its thread.
     turn_bytes: usize,
 }

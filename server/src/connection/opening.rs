@@ -15,15 +15,19 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::socket::{Sink, Source};
+use super::{
+    socket::{Sink, Source},
+    strangers::Stranger,
+};
 use crate::{
     access::{Turn, grant::Grant},
     hub::{Hub, VERSION},
+    limits::Limit,
     session::{Attachment, Desk},
 };
 
-/// How long a client may take to say hello.
-const HELLO_MAX: Duration = Duration::from_secs(10);
+/// How long a peer may take to take a welcome or a refusal.
+const GREETING_MAX: Duration = Duration::from_secs(10);
 
 /// How long a connection that takes up a session waits for the one that had it.
 const DESK_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -67,18 +71,33 @@ pub(super) async fn open(
     writer: &mut FrameWriter<Sink>,
     hub: &Arc<Hub>,
     peer: IpAddr,
+    stranger: &mut Stranger<'_>,
 ) -> Result<Opened, Refused> {
     let mut stopping = hub.stopping.clone();
-    let greeting = timeout(HELLO_MAX, handshake::receive_hello(reader));
+    let hello_time = hub.limits.hello_time;
+    let greeting = timeout(hello_time, handshake::receive_hello(reader));
     let hello = tokio::select! {
         greeting = greeting => match greeting {
             Ok(Ok(hello)) => Ok(hello),
             Ok(Err(error)) => Err(no_hello(&error)),
-            Err(_elapsed) => Err(Some(WireError {
-                code: ErrorCode::BadRequest,
-                text: format!("no hello within {} s", HELLO_MAX.as_secs()),
-            })),
+            Err(_elapsed) => {
+                hub.reached.count(Limit::HelloTime);
+                Err(Some(WireError {
+                    code: ErrorCode::BadRequest,
+                    text: format!("no hello within {} s", hello_time.as_secs_f64()),
+                }))
+            }
         },
+        () = stranger.displaced() => {
+            hub.reached.count(Limit::ConnectionsBeforeHello);
+            Err(Some(WireError {
+                code: ErrorCode::Busy,
+                text: format!(
+                    "{} connections that say no hello came after this one, the limit",
+                    hub.limits.connections_before_hello
+                ),
+            }))
+        }
         _ = stopping.wait_for(|stopping| *stopping) => Err(Some(WireError {
             code: ErrorCode::ShuttingDown,
             text: "the server is stopping".to_owned(),
@@ -103,9 +122,10 @@ pub(super) async fn open(
             reason: "the peer left without a hello, or tried too many tokens".to_owned(),
         }),
         Err(Some(refusal)) => {
-            if let Ok(Ok(())) = timeout(HELLO_MAX, handshake::send_refusal(writer, &refusal)).await
+            if let Ok(Ok(())) =
+                timeout(GREETING_MAX, handshake::send_refusal(writer, &refusal)).await
             {
-                drop(timeout(HELLO_MAX, writer.shutdown()).await);
+                drop(timeout(GREETING_MAX, writer.shutdown()).await);
             }
             Err(Refused {
                 reason: refusal.text,
@@ -130,6 +150,7 @@ fn no_hello(error: &HandshakeError) -> Option<WireError> {
 /// What to answer to a token that is none, at the pace that its address may try them; nothing to
 /// one that tries too many.
 async fn turn_away(hello: &Hello, hub: &Hub, peer: IpAddr) -> Option<WireError> {
+    hub.reached.count(Limit::Tokens);
     match hub.access.failures.turn(peer, Instant::now()) {
         Turn::Never => return None,
         Turn::After(wait) => sleep(wait).await,
@@ -158,7 +179,10 @@ async fn take(hello: &Hello, grant: Arc<Grant>, hub: &Arc<Hub>) -> Result<Opened
         });
     }
     let attachment = match &hello.session {
-        None => hub.sessions.begin(Arc::clone(&grant))?,
+        None => hub
+            .sessions
+            .begin(Arc::clone(&grant))
+            .inspect_err(|_| hub.reached.count(Limit::Sessions))?,
         Some(ticket) => hub.sessions.resume(ticket, &grant)?,
     };
     // IMPORTANT: asked again now that the session is there to be revoked. Tokens that were read
@@ -188,11 +212,11 @@ async fn welcome(
         ticket: session.ticket(),
         resumed: hello.session.is_some(),
         lease_ms: u64::try_from(hub.sessions.lease().as_millis()).unwrap_or(u64::MAX),
-        limits: hub.limits(),
+        limits: hub.welcome_limits(),
         memory_only: hub.memory_only,
     };
     tracing::debug!(session = session.id(), client = ?hello.client, resumed = welcome.resumed, "hello");
-    match timeout(HELLO_MAX, handshake::send_welcome(writer, &welcome)).await {
+    match timeout(GREETING_MAX, handshake::send_welcome(writer, &welcome)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             return Err(Refused {

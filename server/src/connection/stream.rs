@@ -1,14 +1,14 @@
 //! A value of any length on its way out, chunk by chunk, between other answers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rhash_protocol::{
-    Response,
+    ErrorCode, Response,
     frame::{Follow, FrameHead, FrameKind},
     limits::FRAME_BYTES_MAX,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{Outgoing, Room, Window};
 use crate::{
@@ -25,6 +25,8 @@ pub(crate) struct StreamOut {
     pub(crate) request_id: u64,
     pub(crate) outbox: mpsc::Sender<Outgoing>,
     pub(crate) window: Arc<Window>,
+    /// A stream keeps the files alive that it comes from, but no longer than this.
+    pub(crate) time_max: Duration,
 }
 
 /// The writer is gone, and with it the connection.
@@ -34,12 +36,25 @@ impl StreamOut {
     /// Sends what was found, as fast as the client takes it.
     pub(crate) async fn send(self, found: Result<Option<ValueStream>, TableError>) {
         let sent = match found {
-            Ok(Some(parts)) => self.send_parts(parts).await,
+            Ok(Some(parts)) => match timeout(self.time_max, self.send_parts(parts)).await {
+                Ok(sent) => sent,
+                Err(_elapsed) => self.send_last(&Response::Error(self.too_slow())).await,
+            },
             Ok(None) => self.send_last(&Response::Stream { present: false }).await,
             Err(error) => self.send_last(&Response::Error(error)).await,
         };
         if let Err(WriterGone) = sent {
             tracing::debug!(request = self.request_id, "a stream was given up");
+        }
+    }
+
+    fn too_slow(&self) -> TableError {
+        TableError {
+            code: ErrorCode::Busy,
+            text: format!(
+                "the value was not taken within {} s, the server's limit",
+                self.time_max.as_secs_f64()
+            ),
         }
     }
 

@@ -13,6 +13,7 @@ use super::*;
 use crate::{
     access::Access,
     hub::HubParts,
+    limits::Limits,
     listener,
     store::{Store, StoreConfig},
 };
@@ -36,6 +37,7 @@ impl Served {
             store,
             access: Access::new(None).unwrap(),
             lease: Duration::from_secs(60),
+            limits: Limits::for_memory(64 << 20),
             mem_limit_bytes: 64 << 20,
             value_bytes_max: 8 << 20,
             memory_only: true,

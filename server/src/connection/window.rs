@@ -17,18 +17,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::commons::{Charge, Commons, Share};
 use crate::table::{Allowance, Unbounded};
 
-/// The share of the memory limit that one connection's answers may take.
-const LIMIT_SHARE: u64 = 64;
-
-/// The share of the memory limit that all answers may take.
-pub(crate) const COMMON_LIMIT_SHARE: u64 = 16;
-
 /// The longest answer, but for streams.
 pub(crate) const ANSWER_BYTES_MAX: usize = ANSWER_BYTES_TARGET + INLINE_VALUE_BYTES_MAX;
 
 /// One answer to a get fits even the smallest window.
 const WINDOW_BYTES_MIN: usize = ANSWER_BYTES_MAX;
-const WINDOW_BYTES_MAX: usize = 4 << 20;
+/// Permits are counted in 32 bits.
+const WINDOW_BYTES_MAX: usize = 1 << 30;
 
 /// What any answer takes, so that their number is bounded too.
 const ANSWER_BYTES_MIN: usize = 1024;
@@ -112,10 +107,10 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// The window of a connection to a server with this memory limit.
-    pub(crate) fn new(mem_limit_bytes: u64, commons: Arc<Commons>) -> Self {
-        let share = usize::try_from(mem_limit_bytes / LIMIT_SHARE).unwrap_or(WINDOW_BYTES_MAX);
-        let bytes_max = share.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+    /// A window of this many bytes, or at least one answer.
+    pub(crate) fn new(bytes: u64, commons: Arc<Commons>) -> Self {
+        let bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let bytes_max = bytes_max.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
         Self {
             room: Arc::new(Semaphore::new(bytes_max)),
             bytes_max,
@@ -131,6 +126,11 @@ impl Window {
             .saturating_mul(entry_bytes)
             .min(ANSWER_BYTES_MAX)
             .saturating_add(key_bytes)
+    }
+
+    /// Whether answers are on their way.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.room.available_permits() < self.bytes_max
     }
 
     /// Learns from an answer that is there.
@@ -172,7 +172,7 @@ mod tests {
 
     fn window(mem_limit_bytes: u64) -> Window {
         let commons = Commons::new(mem_limit_bytes, BufferAccount::of_nothing());
-        Window::new(mem_limit_bytes, Arc::new(commons))
+        Window::new(mem_limit_bytes / 64, Arc::new(commons))
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         drop(first);
         // What all share ends sooner than the window.
         let commons = Arc::new(Commons::new(40 << 10, BufferAccount::of_nothing()));
-        let window = Window::new(24 << 20, Arc::clone(&commons));
+        let window = Window::new(384 << 10, Arc::clone(&commons));
         let first = window.reserve(10 << 10).await.allowance();
         assert!(!first.raise_to(21 << 10) && first.raise_to(20 << 10));
         let overdraws = window.reserve(1).await.allowance();
@@ -239,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn all_windows_together_are_bounded() {
         let commons = Arc::new(Commons::new(1, BufferAccount::of_nothing()));
-        let windows = [(); 3].map(|()| Window::new(64 << 20, Arc::clone(&commons)));
+        let windows = [(); 3].map(|()| Window::new(1 << 20, Arc::clone(&commons)));
         let first = windows[0].reserve(1).await;
         let second = windows[1].reserve(1).await;
         let mut third = Box::pin(windows[2].reserve(1));

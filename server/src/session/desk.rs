@@ -7,9 +7,6 @@ use rhash_protocol::{ErrorCode, TableId, WireError};
 use super::replies::Replies;
 use crate::{store::Store, table::Table};
 
-/// The most tables that a session may have open.
-pub(crate) const TABLES_OPEN_MAX: usize = 1 << 17;
-
 /// A session's tables and remembered answers.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {

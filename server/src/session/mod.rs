@@ -28,16 +28,13 @@ use tokio::{
 };
 
 use crate::access::{Access, grant::Grant};
-pub(crate) use desk::{Desk, Held, TABLES_OPEN_MAX};
+pub(crate) use desk::{Desk, Held};
 pub(crate) use holders::Holders;
 pub(crate) use notices::Notices;
 pub(crate) use replies::{Turn, UNSETTLED_MAX};
 
 /// Names a session.
 pub(crate) type SessionId = u64;
-
-/// The most sessions, with and without a connection.
-pub(crate) const SESSIONS_MAX: usize = 8192;
 
 /// What the server keeps for a client.
 #[derive(Debug)]
@@ -122,6 +119,8 @@ impl Session {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     lease: Duration,
+    /// The most sessions, with and without a connection.
+    sessions_max: u64,
     by_id: Mutex<HashMap<SessionId, Arc<Session>>>,
     next_attachment: AtomicU64,
     /// Rung when a session may expire earlier than the reaper knows.
@@ -129,10 +128,12 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// No sessions, of which each may be without a connection for the length of `lease`.
-    pub(crate) fn new(lease: Duration) -> Self {
+    /// No sessions, of which each may be without a connection for the length of `lease`, and of
+    /// which there may be so many.
+    pub(crate) fn new(lease: Duration, sessions_max: u64) -> Self {
         Self {
             lease,
+            sessions_max,
             by_id: Mutex::default(),
             next_attachment: AtomicU64::new(0),
             lost: Notify::new(),
@@ -156,8 +157,8 @@ impl Sessions {
     pub(crate) fn begin(self: &Arc<Self>, grant: Arc<Grant>) -> Result<Attachment, WireError> {
         let (id, secret) = draw_ticket()?;
         let mut by_id = self.by_id.lock();
-        if by_id.len() >= SESSIONS_MAX {
-            let idle = oldest_empty(&by_id).ok_or_else(too_many)?;
+        if by_id.len() as u64 >= self.sessions_max {
+            let idle = oldest_empty(&by_id).ok_or_else(|| too_many(self.sessions_max))?;
             by_id.remove(&idle);
         }
         let (attachment, link, stop) = self.new_link();
@@ -344,10 +345,10 @@ fn oldest_empty(by_id: &HashMap<SessionId, Arc<Session>>) -> Option<SessionId> {
         .map(|(_, session)| session.id)
 }
 
-fn too_many() -> WireError {
+fn too_many(sessions_max: u64) -> WireError {
     WireError {
         code: ErrorCode::Busy,
-        text: format!("the server has {SESSIONS_MAX} sessions, its limit; try again later"),
+        text: format!("the server has {sessions_max} sessions, its limit; try again later"),
     }
 }
 
@@ -357,9 +358,10 @@ mod tests {
     use crate::access::tokens::NewToken;
 
     const LEASE: Duration = Duration::from_secs(60);
+    const SESSIONS_MAX: u64 = 100;
 
     fn sessions() -> Arc<Sessions> {
-        Arc::new(Sessions::new(LEASE))
+        Arc::new(Sessions::new(LEASE, SESSIONS_MAX))
     }
 
     fn anybody() -> Arc<Grant> {

@@ -307,6 +307,11 @@ impl Store {
         }
     }
 
+    /// How many tables there are, named and temporary.
+    pub(crate) fn tables_count(&self) -> usize {
+        self.tables.by_id.read().len()
+    }
+
     /// Where buffers for requests are charged.
     pub(crate) fn buffer_account(&self) -> BufferAccount {
         BufferAccount(Some(Arc::clone(&self.shared)))

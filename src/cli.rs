@@ -49,6 +49,16 @@ pub(crate) struct Place {
     /// RHASH_TOKEN_FILE for the name of a file.
     #[arg(long, global = true, value_name = "FILE", requires = "server")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Trust the authorities in this file (PEM), and not those of the system, where the address
+    /// begins with rhash+tls://. The environment variable RHASH_CA does the same.
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Show the server the certificate in this file (PEM).
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM).
+    #[arg(long, global = true, value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
     /// What the server inside the command may use of memory, such as 512M or 8GiB.
     /// Default: half of what this host or its control group has.
     #[arg(long, global = true, value_name = "SIZE", conflicts_with = "server")]

@@ -47,7 +47,7 @@ impl Session {
     pub(crate) fn open(place: &Place, intent: Intent) -> Outcome<Self> {
         if let Some(address) = &place.server {
             return Ok(Self {
-                client: connect(address, place.token_file.as_deref())?,
+                client: connect(address, place)?,
                 embedded: None,
                 data_directory: None,
             });
@@ -64,7 +64,7 @@ impl Session {
             )));
         }
         let embedded = Embedded::start(Keep::In(data.clone()), place.mem_limit)?;
-        let client = match connect(&embedded.address(), None) {
+        let client = match connect(&embedded.address(), place) {
             Ok(client) => client,
             Err(failure) => {
                 embedded.stop()?;
@@ -100,13 +100,19 @@ impl Session {
     }
 }
 
-fn connect(address: &str, token_file: Option<&Path>) -> Outcome<Client> {
+fn connect(address: &str, place: &Place) -> Outcome<Client> {
     let mut builder = Client::builder()
         .cache_bytes(CACHE_BYTES)
         .in_flight_bytes(IN_FLIGHT_BYTES)
         .retry_deadline(RETRY_DEADLINE);
-    if let Some(file) = token_file {
+    if let Some(file) = &place.token_file {
         builder = builder.token_file(file);
+    }
+    if let Some(file) = &place.ca {
+        builder = builder.tls_ca(file);
+    }
+    if let (Some(cert), Some(key)) = (&place.client_cert, &place.client_key) {
+        builder = builder.tls_identity(cert, key);
     }
     builder
         .client_name("rhash")

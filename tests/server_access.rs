@@ -11,8 +11,7 @@ use std::{
 };
 
 use rhash_protocol::{
-    Call, ErrorCode, Keys, Op, OpenMode, Ops, Request, Response, ScanWhat, TableId, TableKind,
-    codec,
+    Call, ErrorCode, Op, OpenMode, Ops, Request, Response, TableKind, codec,
     connection::{FrameReader, FrameWriter},
     frame::{FrameHead, FrameKind},
     handshake::{self, Hello, MAGIC},
@@ -20,94 +19,14 @@ use rhash_protocol::{
 };
 use rhash_server::access::tokens::NewToken;
 use server_support::{
-    DEADLINE, Peer, ServerProcess, TestResult, keys_bytes, ops_bytes, run_to_end,
+    DEADLINE, Peer, ServerProcess, TestResult, ops_bytes,
+    requests::{Needs, needs, packed, samples},
+    run_to_end,
 };
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
-
-/// What a kind of request needs of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Needs {
-    /// Any token.
-    Nothing,
-    Read,
-    Write,
-    Admin,
-}
-
-/// Makes the table of all kinds of requests. A kind without a row does not compile.
-macro_rules! rows {
-    ($($kind:ident needs $needs:ident: $sample:expr;)*) => {
-        fn needs(request: &Request<'_>) -> (&'static str, Needs) {
-            match request {
-                $(Request::$kind { .. } => (stringify!($kind), Needs::$needs),)*
-            }
-        }
-
-        /// A request of each kind, on a table.
-        fn samples() -> Vec<Sample> {
-            vec![$($sample),*]
-        }
-    };
-}
-
-/// Makes a request on a table, with what others need.
-type Sample = for<'a> fn(TableId, &'a Packed) -> Request<'a>;
-
-/// The packed halves of some requests.
-struct Packed {
-    keys: Vec<u8>,
-    ops: Vec<u8>,
-}
-
-rows! {
-    Ping needs Nothing: |_, _| Request::Ping;
-    Open needs Write: |_, _| Request::Open {
-        name: Some("made"),
-        kind: Some(TableKind::Values),
-        codec: Some("bytes"),
-        mode: OpenMode::CreateNew,
-    };
-    Tables needs Nothing: |_, _| Request::Tables;
-    Len needs Read: |table, _| Request::Len { table };
-    IsEmpty needs Read: |table, _| Request::IsEmpty { table };
-    Clear needs Write: |table, _| Request::Clear { table };
-    Close needs Write: |table, _| Request::Close { table };
-    Detach needs Nothing: |table, _| Request::Detach { table };
-    Write needs Write: |table, packed| Request::Write {
-        table,
-        ops: Ops::new(1, &packed.ops),
-    };
-    Get needs Read: |table, packed| Request::Get {
-        table,
-        keys: Keys::new(1, &packed.keys),
-    };
-    Contains needs Read: |table, packed| Request::Contains {
-        table,
-        keys: Keys::new(1, &packed.keys),
-    };
-    Fetch needs Read: |table, _| Request::Fetch { table, key: b"key" };
-    Scan needs Read: |table, _| Request::Scan {
-        table,
-        cursor: None,
-        what: ScanWhat::Items,
-        entries_max: 10,
-    };
-    Stats needs Admin: |_, _| Request::Stats;
-}
-
-fn packed() -> Packed {
-    let put = Op::Put {
-        key: b"key",
-        value: b"overwritten",
-    };
-    Packed {
-        keys: keys_bytes(&[b"key"]),
-        ops: ops_bytes(&[put]),
-    }
-}
 
 /// A server that asks for tokens, and the file that they are in.
 struct Guarded {

@@ -95,7 +95,7 @@ async fn of_connections_that_say_nothing_the_oldest_goes() -> TestResult {
     for _ in 0..3 {
         silent.push(TcpStream::connect(server.address).await?);
     }
-    let [first, second, third] = <[_; 3]>::try_from(silent).map_err(|_| "not three")?;
+    let [first, second, third] = <[_; 3]>::try_from(silent).map_err(|_streams| "not three")?;
     // They reach the server in this order, but are looked at by several threads.
     let word = tokio::select! {
         word = word_to_a_stranger(first) => word?,

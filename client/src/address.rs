@@ -13,15 +13,17 @@ use crate::{
 pub const SERVER_VARIABLE: &str = "RHASH_SERVER";
 
 const SCHEME: &str = "rhash://";
+const TLS_SCHEME: &str = "rhash+tls://";
 
 /// A host and a port, and perhaps a token. Written `host`, `host:port`, `[v6]:port`,
-/// `rhash://host:port` or `rhash://token@host:port`; the port is 10080 where it is missing.
-/// It is shown without the token.
+/// `rhash://host:port`, `rhash://token@host:port`, or with `rhash+tls://` for TLS; the port is 10080
+/// where it is missing. It is shown without the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     host: String,
     port: u16,
     token: Token,
+    tls: bool,
 }
 
 impl Address {
@@ -36,8 +38,13 @@ impl Address {
                 host: "127.0.0.1".to_owned(),
                 port: DEFAULT_PORT,
                 token: Token::default(),
+                tls: false,
             }),
         }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls
     }
 
     pub(crate) fn token(&self) -> &Token {
@@ -54,7 +61,10 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let rest = text.trim();
-        let rest = rest.strip_prefix(SCHEME).unwrap_or(rest);
+        let (tls, rest) = match rest.strip_prefix(TLS_SCHEME) {
+            Some(rest) => (true, rest),
+            None => (false, rest.strip_prefix(SCHEME).unwrap_or(rest)),
+        };
         let (token, shown) = rest.rsplit_once('@').unwrap_or(("", rest));
         let bad = || Error::new(ErrorKind::Usage, format!("{shown:?} is not HOST:PORT"));
         let rest = shown.strip_suffix('/').unwrap_or(shown);
@@ -84,6 +94,7 @@ impl FromStr for Address {
             host: host.to_owned(),
             port,
             token: Token::new(token),
+            tls,
         })
     }
 }
@@ -112,10 +123,12 @@ mod tests {
             ("[::1]", "[::1]:10080"),
             ("rhash://rhash_0f@db:7", "db:7"),
             ("rhash_0f@db", "db:10080"),
+            ("rhash+tls://rhash_0f@db", "db:10080"),
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
             assert_eq!(address.token().is_none(), !text.contains('@'));
+            assert_eq!(address.is_tls(), text.contains("+tls"));
             assert!(!format!("{address:?}").contains("rhash_0f"));
         }
         for text in [

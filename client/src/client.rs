@@ -23,6 +23,7 @@ use crate::{
     pipeline::{self, Events, Patience, Pipeline, PipelineConfig, Reply},
     registry::Registry,
     table::{TableCore, TableSpec},
+    tls::Tls,
 };
 
 /// Tables that are flushed at the same time.
@@ -76,9 +77,11 @@ impl Client {
 
     pub(crate) async fn open(options: ClientBuilder, address: Address) -> Result<Self> {
         let token = options.token.find(address.token().clone())?;
+        let tls = Tls::to(&address, options.tls)?;
         let pipeline = Pipeline::connect(PipelineConfig {
             address,
             token,
+            tls,
             client_name: options.client_name,
             in_flight_bytes: options.in_flight_bytes,
             connect_timeout: options.connect_timeout,

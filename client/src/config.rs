@@ -6,6 +6,7 @@ use crate::{
     address::Address,
     client::Client,
     error::{Error, ErrorKind, Result},
+    tls::TlsOptions,
     token::{Token, TokenOptions},
 };
 
@@ -46,6 +47,7 @@ pub struct ClientBuilder {
     pub(crate) backoff_min: Duration,
     pub(crate) backoff_max: Duration,
     pub(crate) token: TokenOptions,
+    pub(crate) tls: TlsOptions,
     pub(crate) client_name: String,
 }
 
@@ -64,6 +66,7 @@ impl Default for ClientBuilder {
             backoff_min: Duration::from_millis(20),
             backoff_max: Duration::from_secs(2),
             token: TokenOptions::default(),
+            tls: TlsOptions::default(),
             client_name: concat!("rhash-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -149,13 +152,27 @@ impl ClientBuilder {
         self
     }
 
+    /// A file with the authorities (PEM) to trust when an address begins with `rhash+tls://`.
+    /// Default: the file that [`CA_VARIABLE`](crate::CA_VARIABLE) names, or else those of the system.
+    pub fn tls_ca(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tls.ca = Some(path.into());
+        self
+    }
+
+    /// Files with this client's certificate and its private key (PEM), for servers that ask for them.
+    /// Default: none.
+    pub fn tls_identity(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls.identity = Some((cert.into(), key.into()));
+        self
+    }
+
     /// What this client is called in the server's log. Default: the crate's name and version.
     pub fn client_name(mut self, name: impl Into<String>) -> Self {
         self.client_name = name.into();
         self
     }
 
-    /// Connects to `HOST:PORT`, or `rhash://TOKEN@HOST:PORT`.
+    /// Connects to `HOST:PORT`, or `rhash://TOKEN@HOST:PORT`, or by TLS to `rhash+tls://…`.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for an address or option that is none, else why the server could not

@@ -70,6 +70,9 @@ pub enum ErrorKind {
     FlushFailed,
     /// The token is missing, wrong, or does not allow this.
     Denied,
+    /// The server's certificate cannot be trusted, or it does not trust this client's. Name the
+    /// authority that signed it, or have it renewed.
+    Untrusted,
     /// A bound of the server (tables, sessions, connections) is reached. Try again later.
     Busy,
     /// The server is stopping. Try again when it is back.

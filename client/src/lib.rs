@@ -61,6 +61,7 @@ mod flusher;
 mod pipeline;
 mod address;
 mod token;
+mod tls;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
@@ -80,5 +81,6 @@ pub use self::{
     error::{Error, ErrorKind, FAILED_KEYS_MAX, FailedKeys, Result},
     hash::{Bulk, Entries, Keys, ListStream, RemoteHash, Swap, Values},
     table::ByteStream,
+    tls::CA_VARIABLE,
     token::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE},
 };

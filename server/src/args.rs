@@ -52,6 +52,19 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
 
+    /// Speak TLS with the certificate in this file (PEM), followed by those between it and its
+    /// authority. It is read again on SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Take those clients alone whose certificate an authority in this file (PEM) signed.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+
     /// Listen beyond this host without tokens: everybody who can reach the port can then read,
     /// change and free all tables.
     #[arg(long, conflicts_with = "tokens")]

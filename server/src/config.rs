@@ -10,6 +10,7 @@ use crate::{
     memory_limit::memory_available_bytes,
     size::ByteSize,
     store::StoreConfig,
+    tls::TlsFiles,
 };
 
 /// The least memory limit under which a server does its work.
@@ -34,6 +35,8 @@ pub struct Config {
     pub listen: String,
     /// The file with the tokens of those who may come in; none lets everybody in.
     pub tokens: Option<PathBuf>,
+    /// The files for TLS; none speaks in the clear.
+    pub tls: Option<TlsFiles>,
     /// Whether it may listen beyond this host without tokens.
     pub insecure: bool,
     /// How long a session outlives its connection.
@@ -104,6 +107,7 @@ impl Config {
         Self {
             listen: "127.0.0.1:0".to_owned(),
             tokens: None,
+            tls: None,
             insecure: false,
             lease: Duration::from_secs(60),
             limits: Limits::for_memory(store.mem_limit_bytes),
@@ -134,6 +138,19 @@ impl Config {
         if !matches!(port, Some(Ok(_))) {
             return Err(ConfigError::Listen { given: args.listen });
         }
+        let mut limits = Limits::from_args(&args.limits, mem_limit_bytes)?;
+        let tls = match (args.tls_cert, args.tls_key) {
+            (Some(cert), Some(key)) => Some(TlsFiles {
+                cert,
+                key,
+                client_ca: args.tls_client_ca,
+            }),
+            _ => None,
+        };
+        if tls.is_some() && args.limits.max_connections.is_none() {
+            // Each has buffers for what is in cipher, too.
+            limits.connections = (limits.connections / 2).max(1);
+        }
         let mut store = StoreConfig::new(mem_limit_bytes, data_dir);
         store.value_bytes_max = value_bytes_max(args.max_value, mem_limit_bytes)?;
         store.read_threads = args.read_threads;
@@ -141,9 +158,10 @@ impl Config {
         Ok(Self {
             listen: args.listen,
             tokens: args.tokens,
+            tls,
             insecure: args.insecure,
             lease: args.lease,
-            limits: Limits::from_args(&args.limits, mem_limit_bytes)?,
+            limits,
             store,
         })
     }

@@ -14,6 +14,7 @@ use crate::{
     hub::{Hub, HubParts},
     listener,
     store::{Store, StoreError},
+    tls::{Tls, TlsError},
 };
 
 /// Requests are short and the disk has threads of its own: more would only cost memory.
@@ -83,6 +84,9 @@ pub enum ServerError {
     /// The tokens file cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The tables cannot be opened, or not be written down.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -100,12 +104,14 @@ impl Server {
         let Config {
             listen,
             tokens,
+            tls,
             insecure,
             lease,
             limits,
             store: store_config,
         } = config;
         let access = Access::new(tokens)?;
+        let tls = tls.map(Tls::new).transpose()?;
         let cannot_listen = |source| ServerError::Listen {
             address: listen.clone(),
             source,
@@ -127,6 +133,7 @@ impl Server {
         let hub = Hub::new(HubParts {
             store: Arc::clone(&store),
             access,
+            tls,
             lease,
             limits,
             mem_limit_bytes,
@@ -135,7 +142,7 @@ impl Server {
             stopping: stopped,
         });
         let tokens = hub.access.tokens();
-        tracing::info!(%local_addr, mem_limit_bytes, value_bytes_max, memory_only, tokens, "serving");
+        tracing::info!(%local_addr, mem_limit_bytes, value_bytes_max, memory_only, tokens, tls = hub.tls.is_some(), "serving");
         if beyond.is_some() && !hub.access.asks_for_tokens() {
             tracing::warn!("everybody who reaches this port can read, change and free all tables");
         }
@@ -156,19 +163,30 @@ impl Handle {
         self.local_addr
     }
 
-    /// Reads the tokens file again. What was revoked ends with its sessions, at once. If the file
-    /// cannot be used, what was read before goes on to be valid.
+    /// Reads the tokens file again, and the files for TLS. What was revoked ends with its sessions, at
+    /// once. If a file cannot be used, what was read before goes on to be valid.
     ///
     /// # Errors
-    /// [`ServerError::Tokens`] if the file cannot be used.
+    /// [`ServerError::Tokens`] or [`ServerError::Tls`] if a file cannot be used.
     pub async fn reload(&self) -> Result<(), ServerError> {
         let reloading = Arc::clone(&self.hub);
-        tokio::task::spawn_blocking(move || reloading.access.reload())
-            .await
-            .map_err(ServerError::Part)??;
+        let read_again = move || {
+            reloading.access.reload()?;
+            match &reloading.tls {
+                Some(tls) => Ok(tls.reload()?),
+                None => Ok::<_, ServerError>(()),
+            }
+        };
+        let reread = tokio::task::spawn_blocking(read_again);
+        let reread = reread.await.map_err(ServerError::Part)?;
         let revoked = self.hub.renew_grants().await;
+        reread?;
         let tokens = self.hub.access.tokens();
-        tracing::info!(tokens, sessions_revoked = revoked, "read the tokens again");
+        tracing::info!(
+            tokens,
+            sessions_revoked = revoked,
+            "read the tokens and certificates again"
+        );
         Ok(())
     }
 

@@ -20,6 +20,7 @@ use crate::{
     limits::{self, Limit, Limits, Reached, Used},
     session::{Holders, Session, Sessions, UNSETTLED_MAX},
     store::Store,
+    tls::Tls,
 };
 
 /// The version that the server tells.
@@ -35,6 +36,8 @@ const READ_AHEAD_BYTES_MAX: usize = 32 * 1024;
 pub(crate) struct Hub {
     pub(crate) store: Arc<Store>,
     pub(crate) access: Access,
+    /// What connections by TLS need; none takes those in the clear.
+    pub(crate) tls: Option<Tls>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) holders: Holders,
     /// What all connections may receive at a time beyond what they read ahead.
@@ -60,6 +63,7 @@ pub(crate) struct Hub {
 pub(crate) struct HubParts {
     pub(crate) store: Arc<Store>,
     pub(crate) access: Access,
+    pub(crate) tls: Option<Tls>,
     pub(crate) lease: Duration,
     pub(crate) limits: Limits,
     pub(crate) mem_limit_bytes: u64,
@@ -78,6 +82,7 @@ impl Hub {
         Arc::new(Self {
             store: parts.store,
             access: parts.access,
+            tls: parts.tls,
             sessions: Arc::new(Sessions::new(parts.lease, limits.sessions)),
             holders: Holders::default(),
             requests_room,

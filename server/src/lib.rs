@@ -11,6 +11,7 @@ mod memory_limit;
 pub mod limits;
 pub mod config;
 pub mod access;
+pub mod tls;
 pub mod allocator;
 pub mod embed;
 mod listener;

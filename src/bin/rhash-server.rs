@@ -36,7 +36,9 @@ fn main() -> ExitCode {
                 with_causes(&*error)
             ));
             match error.downcast_ref() {
-                Some(ServerError::Exposed { .. } | ServerError::Tokens(_)) => ExitCode::from(2),
+                Some(
+                    ServerError::Exposed { .. } | ServerError::Tokens(_) | ServerError::Tls(_),
+                ) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -75,7 +77,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
             _ = hang_up.recv() => if let Err(error) = server.reload().await {
                 let error = with_causes(&error);
-                tracing::error!(error, "the tokens stay as they were");
+                tracing::error!(error, "tokens and certificates stay as they were");
             },
         }
     }

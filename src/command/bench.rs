@@ -46,9 +46,11 @@ const RETRY_DEADLINE: Duration = Duration::from_secs(5);
 /// # Errors
 /// The options make no sense, or a server failed or gave a wrong answer.
 pub(crate) fn run(place: &Place, args: &cli::Bench, out: &mut Output) -> Outcome {
-    if place.token_file.is_some() {
+    if place.token_file.is_some() || place.ca.is_some() || place.client_cert.is_some() {
         return Err(Failure::Usage(
-            "bench takes its token from the address or the environment (RHASH_TOKEN_FILE)".into(),
+            "bench takes its token from the address or the environment (RHASH_TOKEN_FILE), and the \
+             authorities that it trusts from RHASH_CA"
+                .into(),
         ));
     }
     let plan = Plan::new(place, args)?;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod requests;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,

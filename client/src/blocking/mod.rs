@@ -77,6 +77,8 @@ impl ClientBuilder {
         backoff(waits: std::ops::RangeInclusive<Duration>),
         token(token: impl Into<String>),
         token_file(path: impl Into<PathBuf>),
+        tls_ca(path: impl Into<PathBuf>),
+        tls_identity(cert: impl Into<PathBuf>, key: impl Into<PathBuf>),
         client_name(name: impl Into<String>),
     }
 

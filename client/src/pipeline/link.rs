@@ -16,16 +16,17 @@ use rhash_protocol::{
     limits::request_bytes_max,
 };
 use tokio::{
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::mpsc,
 };
 use tracing::{debug, warn};
 
 use super::{Answer, LinkState, PipelineConfig, Shared, StreamPart, calls::CallId};
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    tls::alert_text,
+};
 
 /// Messages in parts that a server may send at the same time.
 const ASSEMBLED_MESSAGES_MAX: usize = 1024;
@@ -33,10 +34,16 @@ const ASSEMBLED_MESSAGES_MAX: usize = 1024;
 /// How often a stream whose reader is slow looks whether others wait behind it.
 const STREAM_PATIENCE: Duration = Duration::from_millis(50);
 
+/// What comes from the server, in the clear or not.
+type Source = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What goes to it.
+type Sink = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// An open connection.
 pub(super) struct Link {
-    reader: FrameReader<OwnedReadHalf>,
-    writer: FrameWriter<OwnedWriteHalf>,
+    reader: FrameReader<Source>,
+    writer: FrameWriter<Sink>,
     pub(super) welcome: Welcome,
 }
 
@@ -53,8 +60,8 @@ pub(super) async fn open(config: &PipelineConfig, session: Option<Ticket>) -> Re
         stream
             .set_nodelay(true)
             .map_err(|error| lost(&config.address.to_string(), error))?;
-        let (read, write) = stream.into_split();
-        let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+        let (source, sink) = split(config, stream).await?;
+        let (mut reader, mut writer) = (FrameReader::new(source), FrameWriter::new(sink));
         let hello = Hello {
             session,
             token: config.token.expose().to_owned(),
@@ -86,7 +93,25 @@ pub(super) async fn open(config: &PipelineConfig, session: Option<Ticket>) -> Re
     }
 }
 
+async fn split(config: &PipelineConfig, stream: TcpStream) -> Result<(Source, Sink)> {
+    Ok(match &config.tls {
+        None => {
+            let (source, sink) = stream.into_split();
+            (Box::new(source), Box::new(sink))
+        }
+        Some(tls) => {
+            let stream = tls.connect(stream, &config.address).await?;
+            let (source, sink) = tokio::io::split(stream);
+            (Box::new(source), Box::new(sink))
+        }
+    })
+}
+
 fn handshake_failed(config: &PipelineConfig, error: HandshakeError) -> Error {
+    if let Some(text) = alert_text(&error) {
+        let text = format!("{}: {text}", config.address);
+        return Error::with_source(ErrorKind::Untrusted, text, error);
+    }
     let kind = match &error {
         HandshakeError::Version { .. } => ErrorKind::WrongVersion,
         HandshakeError::NotRhash(_) | HandshakeError::Malformed(_) => ErrorKind::Protocol,
@@ -155,7 +180,7 @@ async fn reconnect(shared: &Shared) -> Link {
                     if let LinkState::Down { error: last, .. } = &mut state.link {
                         *last = error.clone();
                     }
-                    let hopeless = error.kind() == ErrorKind::Denied;
+                    let hopeless = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Untrusted);
                     (hopeless || since.elapsed() >= config.retry_deadline)
                         .then(|| state.calls.impatient())
                 };
@@ -224,7 +249,7 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-async fn write_calls(shared: &Shared, writer: &mut FrameWriter<OwnedWriteHalf>) -> ConnectionError {
+async fn write_calls(shared: &Shared, writer: &mut FrameWriter<Sink>) -> ConnectionError {
     loop {
         let next = shared.state.lock().calls.next_to_send();
         let result = match next {

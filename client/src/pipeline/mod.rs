@@ -23,6 +23,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use crate::{
     address::Address,
     error::{Error, ErrorKind, Result},
+    tls::Tls,
     token::Token,
 };
 
@@ -40,6 +41,7 @@ const STREAM_PARTS_MAX: usize = 16;
 pub(crate) struct PipelineConfig {
     pub(crate) address: Address,
     pub(crate) token: Token,
+    pub(crate) tls: Option<Tls>,
     pub(crate) client_name: String,
     pub(crate) in_flight_bytes: usize,
     pub(crate) connect_timeout: Duration,

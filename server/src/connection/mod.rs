@@ -11,6 +11,7 @@ mod window;
 mod assembly;
 mod pace;
 mod socket;
+mod secure;
 mod strangers;
 mod outbox;
 mod opening;
@@ -85,7 +86,19 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     let counted = hub.count_connection();
     let mut stranger = hub.strangers.add();
     opening::prepare(&stream);
-    let (source, sink) = socket::split(stream);
+    let split = tokio::select! {
+        split = secure::secure(stream, &hub) => split,
+        () = stranger.displaced() => Err(Refused {
+            reason: "others came after it that say no hello".to_owned(),
+        }),
+    };
+    let (source, sink) = match split {
+        Ok(split) => split,
+        Err(Refused { reason }) => {
+            secure::note_refusal(&hub, peer, &reason);
+            return;
+        }
+    };
     let (received, sent) = (source.meter(), sink.meter());
     let mut reader = FrameReader::new(source);
     let mut writer = FrameWriter::new(sink);

@@ -24,6 +24,7 @@ use crate::{
     hub::{Hub, VERSION},
     limits::Limit,
     session::{Attachment, Desk},
+    tls::begins_tls,
 };
 
 /// How long a peer may take to take a welcome or a refusal.
@@ -79,7 +80,7 @@ pub(super) async fn open(
     let hello = tokio::select! {
         greeting = greeting => match greeting {
             Ok(Ok(hello)) => Ok(hello),
-            Ok(Err(error)) => Err(no_hello(&error)),
+            Ok(Err(error)) => Err(no_hello(&error, reader.unread())),
             Err(_elapsed) => {
                 hub.reached.count(Limit::HelloTime);
                 Err(Some(WireError {
@@ -135,15 +136,19 @@ pub(super) async fn open(
 }
 
 /// What to answer to what is no hello; nothing to a peer that is gone.
-fn no_hello(error: &HandshakeError) -> Option<WireError> {
+fn no_hello(error: &HandshakeError, came: &[u8]) -> Option<WireError> {
     let code = match error {
         HandshakeError::Closed | HandshakeError::Connection(_) => return None,
         HandshakeError::Version { .. } => ErrorCode::WrongVersion,
         _ => ErrorCode::BadRequest,
     };
+    let hint = match begins_tls(came) {
+        Some(true) => "; this port does not speak TLS, as the server runs without --tls-cert",
+        _ => "",
+    };
     Some(WireError {
         code,
-        text: format!("this is rhash-server {VERSION}: {error}"),
+        text: format!("this is rhash-server {VERSION}: {error}{hint}"),
     })
 }
 

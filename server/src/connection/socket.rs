@@ -1,4 +1,5 @@
-//! A connection's two directions, each with a meter of the bytes that have gone through.
+//! A connection's two directions, in the clear or by TLS, each with a meter of the bytes that have
+//! gone through.
 
 use std::{
     io,
@@ -12,11 +13,9 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::TcpStream,
 };
+use tokio_rustls::server::TlsStream;
 
 /// How many bytes have gone one way.
 #[derive(Debug, Clone, Default)]
@@ -35,28 +34,39 @@ impl Meter {
 }
 
 /// What comes from a peer.
-#[derive(Debug)]
 pub(crate) struct Source {
-    half: OwnedReadHalf,
+    half: Box<dyn AsyncRead + Send + Unpin>,
     meter: Meter,
 }
 
 /// What goes to a peer.
-#[derive(Debug)]
 pub(crate) struct Sink {
-    half: OwnedWriteHalf,
+    half: Box<dyn AsyncWrite + Send + Unpin>,
     meter: Meter,
 }
 
-/// The two directions of a connection.
+/// The two directions of a connection in the clear.
 pub(crate) fn split(stream: TcpStream) -> (Source, Sink) {
     let (source, sink) = stream.into_split();
+    metered(source, sink)
+}
+
+/// Those of one by TLS.
+pub(crate) fn split_tls(stream: TlsStream<TcpStream>) -> (Source, Sink) {
+    let (source, sink) = tokio::io::split(stream);
+    metered(source, sink)
+}
+
+fn metered(
+    source: impl AsyncRead + Send + Unpin + 'static,
+    sink: impl AsyncWrite + Send + Unpin + 'static,
+) -> (Source, Sink) {
     let source = Source {
-        half: source,
+        half: Box::new(source),
         meter: Meter::default(),
     };
     let sink = Sink {
-        half: sink,
+        half: Box::new(sink),
         meter: Meter::default(),
     };
     (source, sink)

@@ -36,6 +36,7 @@ impl Served {
         let hub = Hub::new(HubParts {
             store,
             access: Access::new(None).unwrap(),
+            tls: None,
             lease: Duration::from_secs(60),
             limits: Limits::for_memory(64 << 20),
             mem_limit_bytes: 64 << 20,

@@ -33,10 +33,12 @@ static POOL: Pool = Pool::new();
 /// How much may be warm.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
-    /// At most this.
+    /// So much, whatever room there is: what is written anew by and by needs no more.
+    pub(crate) warm_bytes_min: usize,
+    /// At most this, even if there is more room.
     pub(crate) warm_bytes_max: usize,
-    /// Pieces in use may grow by so many bytes, those that are warm among them; what leaves use makes more
-    /// room. Less than nothing: so many must leave use first.
+    /// All pieces, warm or in use, may take so many bytes more than they do now; fewer, if it is less than
+    /// nothing.
     pub(crate) room_bytes: i64,
 }
 
@@ -44,6 +46,7 @@ pub(crate) struct Keep {
 #[derive(Debug)]
 struct Pool {
     warm_bytes: AtomicUsize,
+    warm_bytes_min: AtomicUsize,
     warm_bytes_max: AtomicUsize,
     /// Pieces that somebody has; what such a piece does not use counts, too.
     used_bytes: AtomicUsize,
@@ -126,6 +129,7 @@ impl Pool {
     const fn new() -> Self {
         Self {
             warm_bytes: AtomicUsize::new(0),
+            warm_bytes_min: AtomicUsize::new(0),
             warm_bytes_max: AtomicUsize::new(0),
             used_bytes: AtomicUsize::new(0),
             bytes_max: AtomicUsize::new(0),
@@ -183,14 +187,16 @@ impl Pool {
         let warm_bytes = self.warm_bytes.load(Relaxed);
         let bytes = self.used_bytes.load(Relaxed) + warm_bytes;
         let over = bytes.saturating_sub(self.bytes_max.load(Relaxed));
-        let over_by_itself = warm_bytes.saturating_sub(self.warm_bytes_max.load(Relaxed));
-        over.max(over_by_itself).min(warm_bytes)
+        let over_least = warm_bytes.saturating_sub(self.warm_bytes_min.load(Relaxed));
+        let over_most = warm_bytes.saturating_sub(self.warm_bytes_max.load(Relaxed));
+        over.min(over_least).max(over_most)
     }
 
     fn keep(&self, keep: Keep) {
-        let used_bytes = self.used_bytes.load(Relaxed) as i64;
-        let bytes_max = used_bytes.saturating_add(keep.room_bytes).max(0);
+        let bytes = self.used_bytes.load(Relaxed) + self.warm_bytes.load(Relaxed);
+        let bytes_max = (bytes as i64).saturating_add(keep.room_bytes).max(0);
         self.bytes_max.store(bytes_max as usize, Relaxed);
+        self.warm_bytes_min.store(keep.warm_bytes_min, Relaxed);
         self.warm_bytes_max.store(keep.warm_bytes_max, Relaxed);
         // Long pieces first: they are few, and give most.
         for (lists, piece_bytes) in self.by_size.iter().zip(SIZES_BYTES).rev() {
@@ -228,6 +234,7 @@ mod tests {
 
     fn keep(pool: &Pool, warm_bytes_max: usize) {
         pool.keep(Keep {
+            warm_bytes_min: 0,
             warm_bytes_max,
             room_bytes: i64::MAX,
         });
@@ -261,30 +268,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_warm_leaves_room_to_what_is_in_use() {
+    fn what_is_warm_leaves_room_to_others() {
         let pool = Pool::new();
         let bytes = PIECE_BYTES_MIN;
+        let room = |warm_pieces_min: usize, pieces: i64| {
+            pool.keep(Keep {
+                warm_bytes_min: warm_pieces_min * bytes,
+                warm_bytes_max: 1 << 20,
+                room_bytes: pieces * bytes as i64,
+            });
+            pool.warm_bytes.load(Relaxed) / bytes
+        };
         let mut used = pieces(&pool, bytes, 10);
-        // Four too many are in use, so of what leaves use the first four go.
-        pool.keep(Keep {
-            warm_bytes_max: 1 << 20,
-            room_bytes: -4 * bytes as i64,
-        });
-        let mut warm_bytes = |leave: usize| {
+        let mut put = |leave: usize| {
             for memory in used.drain(..leave) {
                 pool.put(memory, bytes);
             }
-            pool.warm_bytes.load(Relaxed)
+            pool.warm_bytes.load(Relaxed) / bytes
         };
-        assert_eq!(warm_bytes(4), 0);
-        assert_eq!(warm_bytes(3), 3 * bytes);
-        // Others took the room of two.
-        pool.keep(Keep {
-            warm_bytes_max: 1 << 20,
-            room_bytes: bytes as i64,
-        });
-        assert_eq!(warm_bytes(0), bytes);
-        assert_eq!(warm_bytes(1), 2 * bytes);
+        // Four too many are in use, so of what leaves use the first four go.
+        assert_eq!(room(0, -4), 0);
+        assert_eq!(put(4), 0);
+        assert_eq!(put(3), 3);
+        // Others took the room of two, and then of all.
+        assert_eq!(room(0, -2), 1);
+        assert_eq!(put(1), 2);
+        assert_eq!(room(1, -10), 1);
+        assert_eq!(put(1), 1);
     }
 
     #[test]

@@ -44,6 +44,8 @@ const FORGET_SHARE: u64 = 1024;
 const OVERHEAD_SHARE_SUSPECT: u64 = 8;
 /// The allocator is told to give back at most this often: it holds its locks for milliseconds.
 const GIVE_BACK_EVERY: Duration = Duration::from_millis(100);
+/// Memory that was freed is kept for entries to come while this part of the limit is free.
+const RESIDENT_SHARE_FREE: u64 = 8;
 /// Entries keep at least this part of the limit, whatever the overhead.
 const ENTRIES_SHARE_MIN: u64 = 8;
 /// In a server with a cold tier entries take at most this part of the limit, in eighths.
@@ -124,6 +126,7 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
         resident,
         limit_bytes,
         overhead_bytes: 0,
+        resident_bytes: 0,
         gave_back: Instant::now(),
     };
     while !shared.budget.is_stopping() {
@@ -134,6 +137,7 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
         }
     }
     pages::keep(Keep {
+        warm_bytes_min: 0,
         warm_bytes_max: 0,
         room_bytes: 0,
     });
@@ -148,6 +152,7 @@ pub(crate) fn relieve_now(shared: &Shared, tables: &Tables) {
         resident: Resident::new(),
         limit_bytes: None,
         overhead_bytes: 0,
+        resident_bytes: 0,
         gave_back: Instant::now(),
     };
     assert!(relief::relieve(shared, tables, &mut steering));
@@ -173,16 +178,19 @@ struct Steering<'a> {
     /// None: what entries may take is fixed.
     limit_bytes: Option<u64>,
     overhead_bytes: u64,
+    /// What the process took at the last look.
+    resident_bytes: u64,
     /// When the allocator was told last.
     gave_back: Instant,
 }
 
 impl Steering<'_> {
     /// What the process takes beyond what is tracked, and beyond what entries will take next.
-    fn measure(&self) -> u64 {
+    fn measure(&mut self) -> u64 {
         let tracked_bytes = self.shared.budget.tracked_bytes() as u64;
         let now = self.resident.anonymous_bytes();
         self.seen.resident_bytes_max.fetch_max(now, Relaxed);
+        self.resident_bytes = now;
         now.saturating_sub(tracked_bytes + pages::warm_bytes() as u64)
     }
 
@@ -202,12 +210,17 @@ impl Steering<'_> {
         self.overhead_bytes = overhead_now.max(remembered);
         let bytes = entries_bytes(limit_bytes, self.overhead_bytes.max(OVERHEAD_BYTES));
         self.shared.budget.set_entries_bytes_max(bytes);
-        // What one spill frees is what comes in until the next; it takes no more than entries did
-        // before they were spilled.
-        let budget = &self.shared.budget;
+        // What one spill frees is what comes in until the next. Near the limit nothing is kept.
+        let is_near = self.resident_bytes > limit_bytes - limit_bytes / MARGIN_SHARE;
+        let most = limit_bytes - limit_bytes / RESIDENT_SHARE_FREE;
         pages::keep(Keep {
+            warm_bytes_min: if is_near {
+                0
+            } else {
+                self.shared.steps.spill_bytes / 8
+            },
             warm_bytes_max: self.shared.steps.spill_bytes,
-            room_bytes: budget.high_mark() as i64 - budget.tracked_bytes() as i64,
+            room_bytes: most as i64 - self.resident_bytes as i64,
         });
     }
 }

@@ -96,9 +96,14 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// An empty bucket that takes no RAM yet, and that will soon be like `other`.
     pub(crate) fn to_be_like(other: &Self, depth: u8) -> Self {
+        Self::expecting(depth, other.len(), other.arena.footprint_bytes())
+    }
+
+    /// An empty bucket for so many entries, which take so many bytes.
+    pub(crate) fn expecting(depth: u8, entries: usize, bytes: usize) -> Self {
         Self {
-            arena: Arena::expecting(other.arena.footprint_bytes()),
-            entries_expected: other.len().min(ENTRIES_MAX),
+            arena: Arena::expecting(bytes),
+            entries_expected: entries.min(ENTRIES_MAX),
             depth,
             ..Self::default()
         }

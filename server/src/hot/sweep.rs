@@ -37,6 +37,8 @@ pub(crate) enum Sweep {
 pub(crate) struct Swept {
     /// The entries; none if nothing in the step's buckets was to leave.
     pub(crate) frozen: Option<Frozen>,
+    /// What was freed by itself, since buckets that keep all their entries were written anew.
+    pub(crate) freed_bytes: usize,
     /// The hand is at the end, and begins anew.
     pub(crate) ends: bool,
 }
@@ -47,14 +49,14 @@ impl HotMap {
     pub(crate) fn sweep(&mut self, bytes_target: usize, sweep: Sweep) -> Swept {
         let mut slot = self.slot(self.hand);
         let mut frozen = Frozen::new(self.slot_first_place(slot));
-        let mut bytes = 0;
+        let (mut bytes, mut freed_bytes) = (0, 0);
         while slot < self.directory.len() && bytes < bytes_target {
             let index = self.directory[slot] as usize;
             let next_slot = self.slot_after(slot);
             let bucket_first = self.slot_first_place(slot);
             bytes += self.buckets[index].footprint_bytes();
             if self.buckets[index].len() > 0 {
-                self.sweep_bucket(index, bucket_first, sweep, &mut frozen);
+                freed_bytes += self.sweep_bucket(index, bucket_first, sweep, &mut frozen);
             }
             slot = next_slot;
         }
@@ -68,11 +70,19 @@ impl HotMap {
         frozen.end_at(last);
         Swept {
             frozen: (frozen.len() > 0).then_some(frozen),
+            freed_bytes,
             ends,
         }
     }
 
-    fn sweep_bucket(&mut self, index: usize, first: u64, sweep: Sweep, frozen: &mut Frozen) {
+    /// Returns what was freed at once, which is nothing if any entry left.
+    fn sweep_bucket(
+        &mut self,
+        index: usize,
+        first: u64,
+        sweep: Sweep,
+        frozen: &mut Frozen,
+    ) -> usize {
         let bucket = &mut self.buckets[index];
         let kept = match sweep {
             Sweep::Spare => used(bucket),
@@ -80,12 +90,17 @@ impl HotMap {
             Sweep::All => Vec::new(),
         };
         if sweep == Sweep::Spare && leaves_little(bucket) {
-            return;
+            return 0;
         }
         self.entries -= bucket.len();
         self.bytes -= bucket.footprint_bytes();
         self.used_bytes -= bucket.used_bytes();
-        let fresh = Bucket::to_be_like(bucket, bucket.depth);
+        let fresh = if kept.is_empty() {
+            Bucket::to_be_like(bucket, bucket.depth)
+        } else {
+            let kept_bytes = kept.iter().map(|at| bucket.cost_bytes(*at)).sum();
+            Bucket::expecting(bucket.depth, kept.len(), kept_bytes)
+        };
         let mut old = std::mem::replace(bucket, fresh);
         for at in kept {
             let mut entry = old.entry(at);
@@ -100,11 +115,14 @@ impl HotMap {
         self.entries += bucket.len();
         self.bytes += bucket.footprint_bytes();
         self.used_bytes += bucket.used_bytes();
-        if old.len() > 0 {
-            let kept_bytes = bucket.footprint_bytes();
-            let live_bytes = old.footprint_bytes().saturating_sub(kept_bytes);
-            frozen.push_bucket(first, old, live_bytes);
+        let live_bytes = old
+            .footprint_bytes()
+            .saturating_sub(bucket.footprint_bytes());
+        if old.len() == 0 {
+            return live_bytes;
         }
+        frozen.push_bucket(first, old, live_bytes);
+        0
     }
 }
 

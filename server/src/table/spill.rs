@@ -38,8 +38,25 @@ pub(crate) enum Spilled {
     Nothing,
 }
 
+/// A sweep that keeps much of what it passes copies that, and both copies are there until its run is
+/// written. It ends early once copies take this part of what it is to free.
+const COPIES_SHARE: usize = 2;
+/// A sweep that took nothing out has done something if it freed this part of what it was to free.
+const FREED_SHARE: usize = 16;
+
 /// The pieces of an interval in transit, in order, and the runs that lie below them.
 type TakenOut = (Vec<Arc<Frozen>>, Arc<Ranges<Arc<Run>>>);
+
+/// What came of taking an interval out.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Something is in transit.
+    Out(TakenOut),
+    /// Nothing was to leave, but RAM was freed.
+    Freed,
+    /// Nothing was to leave.
+    Nothing,
+}
 
 /// A run as it was written, and what it makes superfluous.
 struct Written {
@@ -56,8 +73,9 @@ impl Table {
             return Ok(Spilled::Nothing);
         };
         match self.take_out(bytes_target, sweep) {
-            Some(taken_out) => self.write_out(store, taken_out),
-            None => Ok(Spilled::Nothing),
+            Taken::Out(taken_out) => self.write_out(store, taken_out),
+            Taken::Freed => Ok(Spilled::Some),
+            Taken::Nothing => Ok(Spilled::Nothing),
         }
     }
 
@@ -71,8 +89,10 @@ impl Table {
         let Some(store) = &self.shared.cold else {
             return Ok(Spilled::Nothing);
         };
-        let Some(taken_out) = self.take_out(bytes_target, sweep) else {
-            return Ok(Spilled::Nothing);
+        let taken_out = match self.take_out(bytes_target, sweep) {
+            Taken::Out(taken_out) => taken_out,
+            Taken::Freed => return Ok(Spilled::Some),
+            Taken::Nothing => return Ok(Spilled::Nothing),
         };
         let written = Bell::default();
         thread::scope(|scope| {
@@ -122,27 +142,45 @@ impl Table {
     }
 
     /// The pieces in transit, or new ones.
-    pub(super) fn take_out(&self, bytes_target: usize, sweep: Sweep) -> Option<TakenOut> {
+    pub(super) fn take_out(&self, bytes_target: usize, sweep: Sweep) -> Taken {
         // No clear comes between two pieces of an interval.
         let _structure = self.structure.lock();
         let mut state = self.state.lock();
         // IMPORTANT: what is in transit goes first, or its run would lie above a newer one's.
+        let mut freed_bytes = 0;
         if !state.closed && state.transit.is_empty() {
-            self.sweep(&mut state, bytes_target, sweep);
+            freed_bytes = self.sweep(&mut state, bytes_target, sweep);
         }
         let pieces: Vec<_> = state.transit.iter().rev().cloned().collect();
-        (!pieces.is_empty()).then(|| (pieces, Arc::clone(&state.cold)))
+        if !pieces.is_empty() {
+            Taken::Out((pieces, Arc::clone(&state.cold)))
+        } else if freed_bytes > bytes_target / FREED_SHARE {
+            Taken::Freed
+        } else {
+            Taken::Nothing
+        }
     }
 
-    /// Moves about `bytes_target` bytes of entries to transit, from where the last sweep ended.
-    fn sweep(&self, state: &mut MutexGuard<'_, super::State>, bytes_target: usize, sweep: Sweep) {
-        let (mut bytes, mut rounds) = (0, 0);
-        while bytes < bytes_target {
+    /// Moves about `bytes_target` bytes of entries to transit, from where the last sweep ended, or less if
+    /// much is kept. Returns what was freed at once.
+    fn sweep(
+        &self,
+        state: &mut MutexGuard<'_, super::State>,
+        bytes_target: usize,
+        sweep: Sweep,
+    ) -> usize {
+        let (mut bytes, mut copies_bytes, mut rounds) = (0, 0, 0);
+        let mut freed_bytes = 0;
+        while bytes + freed_bytes < bytes_target && copies_bytes < bytes_target / COPIES_SHARE {
             let bytes_before = state.ram_bytes();
-            let step_bytes = STEP_BYTES.min(bytes_target - bytes);
+            let step_bytes = STEP_BYTES
+                .min(bytes_target / COPIES_SHARE)
+                .min(bytes_target - bytes - freed_bytes);
             let swept = state.hot.sweep(step_bytes, sweep);
+            freed_bytes += swept.freed_bytes;
             if let Some(frozen) = swept.frozen {
                 bytes += frozen.live_bytes();
+                copies_bytes += frozen.footprint_bytes() - frozen.live_bytes();
                 state.transit.insert(0, Arc::new(frozen));
                 state.epoch += 1;
             }
@@ -151,11 +189,12 @@ impl Table {
                 // An interval does not wrap round; a hand near the end may have found nothing.
                 rounds += 1;
                 if !state.transit.is_empty() || rounds == 2 {
-                    return;
+                    break;
                 }
             }
             MutexGuard::bump(state);
         }
+        freed_bytes
     }
 
     fn write_run(

@@ -2,14 +2,18 @@
 //!
 //! The governor's steps are taken by hand here, after every batch, so that each run is the same.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use rhash_protocol::{Op, TableKind};
 
 use super::support::{get, open, open_table, scan, tiny, write};
 use crate::{
+    hot::Sweep,
     store::{Store, Tiny},
-    table::Table,
+    table::{Spilled, Table, hooks::Point},
 };
 
 /// What entries may take; the tables below have many times as much.
@@ -172,4 +176,77 @@ fn tables_of_equal_use_have_equal_shares() {
             .is_some_and(|(least, most)| *most < 5 * *least),
         "{shares:?}"
     );
+}
+
+/// Puts entries and reads those that `is_read` names, all in RAM.
+fn hot_table(store: &Store, entries: u32, is_read: impl Fn(&u32) -> bool) -> Arc<Table> {
+    let table = open_table(store, "hot", TableKind::Values);
+    put(&table, 0..entries, &[7; 100]);
+    let read: Vec<[u8; 4]> = (0..entries).filter(is_read).map(u32::to_be_bytes).collect();
+    for batch in read.chunks(BATCH as usize) {
+        let batch: Vec<&[u8]> = batch.iter().map(<[u8; 4]>::as_slice).collect();
+        assert!(
+            get(&table, &batch)
+                .expect("a get")
+                .iter()
+                .all(Option::is_some)
+        );
+    }
+    table
+}
+
+fn put(table: &Arc<Table>, numbers: std::ops::Range<u32>, value: &[u8]) {
+    for batch in keys(numbers).chunks(BATCH as usize) {
+        let ops: Vec<Op<'_>> = batch.iter().map(|key| Op::Put { key, value }).collect();
+        write(table, &ops).expect("a write");
+    }
+}
+
+/// To free its target where two of three entries are in use, a sweep copied twice as much, and all of that
+/// came on top of what entries may take.
+#[test]
+fn a_sweep_of_a_table_in_use_takes_less_rather_than_much_more_ram() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(Some(dir.path()), tiny(64));
+    let table = hot_table(&store, 60_000, |number| number % 3 > 0);
+    let target = 1 << 20;
+    let before = table.info().hot_bytes;
+    let most = Arc::new(AtomicU64::new(0));
+    let (seen, swept) = (Arc::clone(&most), Arc::clone(&table));
+    store.hooks().set(move |point| {
+        if point == Point::SpillFrozen {
+            seen.fetch_max(swept.info().hot_bytes, Relaxed);
+        }
+    });
+    let spilled = table.spill(target, Sweep::Spare).expect("a spill");
+    assert_eq!(spilled, Spilled::Some);
+    let grown = most.load(Relaxed).saturating_sub(before);
+    assert!(grown > 0, "something was copied");
+    assert!(grown < target as u64, "{grown} of {target}");
+    assert!(table.info().hot_bytes < before - 200_000, "it freed some");
+    assert_eq!(table.info().hot_entries, 60_000 - spilled_entries(&store));
+}
+
+fn spilled_entries(store: &Store) -> u64 {
+    store.stats().spilled_entries
+}
+
+/// Buckets that kept all their entries were written anew without their garbage, which counted as if there
+/// was nothing left to free.
+#[test]
+fn a_sweep_that_frees_garbage_alone_has_done_something() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(Some(dir.path()), tiny(64));
+    let table = hot_table(&store, 20_000, |_| true);
+    put(&table, 0..8000, &[7; 101]);
+    let before = table.info();
+    let spilled = table.spill(1 << 20, Sweep::Spare).expect("a sweep");
+    assert_eq!(spilled, Spilled::Some);
+    let after = table.info();
+    assert_eq!(after.hot_entries, before.hot_entries);
+    assert!(after.hot_bytes < before.hot_bytes - 200_000, "{after:?}");
+    assert_eq!(spilled_entries(&store), 0);
+    // Then there is nothing more.
+    while table.spill(1 << 20, Sweep::Spare).expect("a sweep") == Spilled::Some {}
+    assert_eq!(table.info().hot_entries, before.hot_entries);
 }

@@ -92,7 +92,7 @@ pub(crate) enum Command {
     /// List the tables
     Tables(Figures),
     /// Show the server's figures
-    Stats(Figures),
+    Stats(Stats),
     /// Measure round trips to the server
     Ping(Ping),
     /// Measure what spilling costs, or a server of yours
@@ -270,12 +270,33 @@ pub(crate) struct Close {
     pub(crate) yes: bool,
 }
 
-/// Arguments of `tables` and `stats`.
+/// Arguments of `tables`.
 #[derive(Debug, Args)]
 pub(crate) struct Figures {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Arguments of `stats`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rhash --server localhost:10080 stats
+  rhash --server localhost:10080 stats --watch        a line every two seconds, until Ctrl-C
+  rhash --server localhost:10080 stats --watch 10s --json >> figures.jsonl")]
+pub(crate) struct Stats {
+    /// Print JSON; with --watch, an object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Go on, with a line of what changed every so often.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s")]
+    #[arg(value_parser = watch_time)]
+    pub(crate) watch: Option<Duration>,
+    /// End after so many lines.
+    #[arg(long, value_name = "COUNT", requires = "watch")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
 }
 
 /// Arguments of `ping`.
@@ -418,6 +439,19 @@ fn get_time(text: &str) -> Result<Duration, String> {
         Err(error) => Err(error.to_string()),
         Ok(time) if time.is_zero() || time > GET_TIME_MAX => {
             Err("gets are measured for 1ms at least and 1h at most".into())
+        }
+        Ok(time) => Ok(time),
+    }
+}
+
+/// How seldom `stats --watch` may look.
+const WATCH_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+fn watch_time(text: &str) -> Result<Duration, String> {
+    match parse_span(text) {
+        Err(error) => Err(error.to_string()),
+        Ok(time) if time.is_zero() || time > WATCH_TIME_MAX => {
+            Err("watch every 1ms at least and every 24h at most".into())
         }
         Ok(time) => Ok(time),
     }

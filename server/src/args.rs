@@ -101,6 +101,15 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub small_run: ByteSize,
 
+    /// Answer HTTP at this address: /metrics for Prometheus, /health and /ready. With --tokens,
+    /// /metrics wants a bearer token for admin; with --tls-cert, all is by TLS.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<String>,
+
+    /// How long connections may take to finish what is under way when the server stops.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_span)]
+    pub drain_timeout: Duration,
+
     /// What clients may ask at most.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -108,6 +117,10 @@ pub struct Args {
     /// Log this much to standard error.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub log: LogLevel,
+
+    /// Log lines for people, or JSON objects for programs.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
 }
 
 /// What clients may ask at most. `stats` shows it, and how often it was reached.
@@ -176,6 +189,15 @@ pub struct LimitArgs {
     /// Default: a 64th of the memory limit, at most 4M.
     #[arg(long, value_name = "SIZE")]
     pub max_answers_per_connection: Option<ByteSize>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object each.
+    Json,
 }
 
 /// How much is logged.

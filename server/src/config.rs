@@ -39,6 +39,10 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Whether it may listen beyond this host without tokens.
     pub insecure: bool,
+    /// Where it answers HTTP for those who watch over it, if it does.
+    pub metrics: Option<String>,
+    /// How long connections may take to finish when it stops.
+    pub drain_time: Duration,
     /// How long a session outlives its connection.
     pub lease: Duration,
     /// What clients may ask at most.
@@ -79,7 +83,7 @@ pub enum ConfigError {
         limit: ByteSize,
     },
     /// No address that one could listen at.
-    #[error("--listen {given} is not ADDRESS:PORT, such as 127.0.0.1:10080 or [::]:10080")]
+    #[error("{given} is not ADDRESS:PORT, such as 127.0.0.1:10080 or [::]:10080")]
     Listen {
         /// What was given.
         given: String,
@@ -89,6 +93,12 @@ pub enum ConfigError {
     ReadThreads {
         /// What was given.
         given: usize,
+    },
+    /// No time to finish, or far too long.
+    #[error("--drain-timeout {} s is not between 1 ms and {} s", given.as_secs_f64(), LEASE_MAX.as_secs())]
+    Drain {
+        /// What was given.
+        given: Duration,
     },
     /// A limit that makes no sense.
     #[error(transparent)]
@@ -108,6 +118,8 @@ impl Config {
             listen: "127.0.0.1:0".to_owned(),
             tokens: None,
             tls: None,
+            metrics: None,
+            drain_time: Duration::from_secs(15),
             insecure: false,
             lease: Duration::from_secs(60),
             limits: Limits::for_memory(store.mem_limit_bytes),
@@ -131,12 +143,22 @@ impl Config {
         if args.lease.is_zero() || args.lease > LEASE_MAX {
             return Err(ConfigError::Lease { given: args.lease });
         }
-        let port = args
-            .listen
-            .rsplit_once(':')
-            .map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(_))) {
-            return Err(ConfigError::Listen { given: args.listen });
+        for address in [Some(&args.listen), args.metrics.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let port = address
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                let given = address.clone();
+                return Err(ConfigError::Listen { given });
+            }
+        }
+        if args.drain_timeout.is_zero() || args.drain_timeout > LEASE_MAX {
+            return Err(ConfigError::Drain {
+                given: args.drain_timeout,
+            });
         }
         let mut limits = Limits::from_args(&args.limits, mem_limit_bytes)?;
         let tls = match (args.tls_cert, args.tls_key) {
@@ -159,6 +181,8 @@ impl Config {
             listen: args.listen,
             tokens: args.tokens,
             tls,
+            metrics: args.metrics,
+            drain_time: args.drain_timeout,
             insecure: args.insecure,
             lease: args.lease,
             limits,

@@ -6,13 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{runtime::Runtime, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
 
 use crate::{
     access::{Access, tokens::TokensError},
     config::Config,
     hub::{Hub, HubParts},
     listener,
+    metrics::{self, Phase},
     store::{Store, StoreError},
     tls::{Tls, TlsError},
 };
@@ -52,6 +58,9 @@ pub fn runtime() -> io::Result<Runtime> {
 #[derive(Debug)]
 pub struct Handle {
     local_addr: SocketAddr,
+    metrics_addr: Option<SocketAddr>,
+    /// Answers those who watch; ends when it is dropped.
+    watchers: JoinSet<()>,
     stopping: watch::Sender<bool>,
     listener: JoinHandle<()>,
     reaper: JoinHandle<()>,
@@ -105,23 +114,26 @@ impl Server {
             listen,
             tokens,
             tls,
+            metrics,
+            drain_time,
             insecure,
             lease,
             limits,
             store: store_config,
         } = config;
         let access = Access::new(tokens)?;
-        let tls = tls.map(Tls::new).transpose()?;
-        let cannot_listen = |source| ServerError::Listen {
-            address: listen.clone(),
-            source,
-        };
-        let addresses = listener::resolve(&listen).await.map_err(cannot_listen)?;
-        let beyond = addresses.iter().find(|address| !is_this_host(address.ip()));
-        if let (Some(address), false, false) = (beyond, insecure, access.asks_for_tokens()) {
-            return Err(ServerError::Exposed { address: *address });
+        let tls = tls.map(Tls::new).transpose()?.map(Arc::new);
+        let open = insecure || access.asks_for_tokens();
+        let (listener, local_addr) = listen_at(&listen, open).await?;
+        // There from the beginning, since opening the tables may take a while.
+        let (phase, told) = watch::channel(Phase::Starting);
+        let mut metrics_addr = None;
+        let mut watchers = JoinSet::new();
+        if let Some(address) = metrics {
+            let (listener, local_addr) = listen_at(&address, open).await?;
+            metrics_addr = Some(local_addr);
+            watchers.spawn(metrics::serve(listener, told, tls.clone()));
         }
-        let (listener, local_addr) = listener::bind(&addresses).await.map_err(cannot_listen)?;
         let mem_limit_bytes = store_config.mem_limit_bytes;
         let value_bytes_max = store_config.value_bytes_max;
         let memory_only = store_config.data_dir.is_none();
@@ -134,6 +146,7 @@ impl Server {
             store: Arc::clone(&store),
             access,
             tls,
+            drain_time,
             lease,
             limits,
             mem_limit_bytes,
@@ -143,11 +156,14 @@ impl Server {
         });
         let tokens = hub.access.tokens();
         tracing::info!(%local_addr, mem_limit_bytes, value_bytes_max, memory_only, tokens, tls = hub.tls.is_some(), "serving");
-        if beyond.is_some() && !hub.access.asks_for_tokens() {
+        phase.send_replace(Phase::Serving(Arc::clone(&hub)));
+        if !is_this_host(local_addr.ip()) && !hub.access.asks_for_tokens() {
             tracing::warn!("everybody who reaches this port can read, change and free all tables");
         }
         Ok(Handle {
             local_addr,
+            metrics_addr,
+            watchers,
             stopping,
             reaper: tokio::spawn(Arc::clone(&hub).reap()),
             listener: tokio::spawn(listener::listen(listener, Arc::clone(&hub))),
@@ -161,6 +177,11 @@ impl Handle {
     /// Where the server listens; the port that was picked, if that was left to the system.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where it answers HTTP, if it does.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
     }
 
     /// Reads the tokens file again, and the files for TLS. What was revoked ends with its sessions, at
@@ -201,6 +222,7 @@ impl Handle {
             listener,
             reaper,
             store,
+            watchers,
             ..
         } = self;
         stopping.send_replace(true);
@@ -210,6 +232,7 @@ impl Handle {
         tokio::task::spawn_blocking(move || store.stop())
             .await
             .map_err(ServerError::Part)??;
+        drop(watchers);
         tracing::info!("stopped");
         listened.and(reaped).map_err(ServerError::Part)
     }
@@ -218,4 +241,18 @@ impl Handle {
 /// Whether only this host reaches an address.
 fn is_this_host(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
+}
+
+/// Listens at an address that only this host reaches, or at any if the server is open to others.
+async fn listen_at(address: &str, open: bool) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let cannot_listen = |source| ServerError::Listen {
+        address: address.to_owned(),
+        source,
+    };
+    let addresses = listener::resolve(address).await.map_err(cannot_listen)?;
+    let beyond = addresses.iter().find(|address| !is_this_host(address.ip()));
+    match beyond {
+        Some(&address) if !open => Err(ServerError::Exposed { address }),
+        _ => listener::bind(&addresses).await.map_err(cannot_listen),
+    }
 }

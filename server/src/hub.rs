@@ -37,13 +37,15 @@ pub(crate) struct Hub {
     pub(crate) store: Arc<Store>,
     pub(crate) access: Access,
     /// What connections by TLS need; none takes those in the clear.
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) holders: Holders,
     /// What all connections may receive at a time beyond what they read ahead.
     pub(crate) requests_room: Arc<Commons>,
     /// What the answers to all connections may take.
     pub(crate) answers_room: Arc<Commons>,
+    /// How long connections may take to finish when the server stops.
+    pub(crate) drain_time: Duration,
     pub(crate) limits: Limits,
     pub(crate) reached: Reached,
     /// The connections that have not said hello.
@@ -63,7 +65,8 @@ pub(crate) struct Hub {
 pub(crate) struct HubParts {
     pub(crate) store: Arc<Store>,
     pub(crate) access: Access,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) drain_time: Duration,
     pub(crate) lease: Duration,
     pub(crate) limits: Limits,
     pub(crate) mem_limit_bytes: u64,
@@ -88,6 +91,7 @@ impl Hub {
             requests_room,
             answers_room,
             strangers: Strangers::new(limits.connections_before_hello),
+            drain_time: parts.drain_time,
             limits,
             reached: Reached::default(),
             mem_limit_bytes: parts.mem_limit_bytes,

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod config;
 pub mod access;
 pub mod tls;
+mod metrics;
 pub mod allocator;
 pub mod embed;
 mod listener;

@@ -9,11 +9,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    connection::{self, DRAIN_MAX},
-    hub::Hub,
-    limits::Limit,
-};
+use crate::{connection, hub::Hub, limits::Limit};
 
 /// After a failed accept (no file descriptors, say), the listener waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -46,8 +42,7 @@ pub(crate) async fn listen(listener: TcpListener, hub: Arc<Hub>) {
         }
     }
     drop(listener);
-    // A connection sends what it owes and then its last word, each within `DRAIN_MAX`.
-    let drained = timeout(3 * DRAIN_MAX, async {
+    let drained = timeout(hub.drain_time, async {
         while connections.join_next().await.is_some() {}
     });
     if drained.await.is_err() {

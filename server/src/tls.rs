@@ -125,6 +125,13 @@ impl Tls {
         Ok(())
     }
 
+    /// What takes a request by HTTP, whose clients may say that they speak that.
+    pub(crate) fn http_acceptor(&self) -> TlsAcceptor {
+        let mut config = ServerConfig::clone(&self.config.read());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// What takes a connection.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.config.read()))

@@ -9,7 +9,7 @@ use std::{
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use rhash_server::{
     allocator,
-    args::{Args, LogLevel},
+    args::{Args, LogFormat, LogLevel},
     config::Config,
     embed::{self, Handle, Server, ServerError},
 };
@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 fn main() -> ExitCode {
     allocator::give_back_soon();
     let args = Args::parse();
-    log_to_standard_error(args.log);
+    log_to_standard_error(args.log, args.log_format);
     let config = match Config::from_args(args) {
         Ok(config) => config,
         // Prints it with the usage, and exits as clap does for any other mistake.
@@ -93,14 +93,20 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
 fn announce(server: &Handle) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening on {}", server.local_addr())?;
+    if let Some(address) = server.metrics_addr() {
+        writeln!(out, "metrics on {address}")?;
+    }
     out.flush()
 }
 
-fn log_to_standard_error(level: LogLevel) {
-    tracing_subscriber::fmt()
+fn log_to_standard_error(level: LogLevel, format: LogFormat) {
+    let log = tracing_subscriber::fmt()
         .with_max_level(level.filter())
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_ansi(io::stderr().is_terminal() && format == LogFormat::Text)
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }

@@ -1,6 +1,9 @@
 //! `rhash tables`, `rhash stats` and `rhash ping`: what the server says of itself.
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use rhash_client::{LimitInfo, Stats, TableInfo, blocking::Client};
 
@@ -58,7 +61,10 @@ fn list(tables: &[TableInfo], out: &mut Output) -> Outcome {
 ///
 /// # Errors
 /// Those of the client.
-pub(crate) fn stats(client: &Client, args: &cli::Figures, out: &mut Output) -> Outcome {
+pub(crate) fn stats(client: &Client, args: &cli::Stats, out: &mut Output) -> Outcome {
+    if let Some(every) = args.watch {
+        return watch(client, every, args, out);
+    }
     let stats = client.stats()?;
     if args.json {
         return Ok(out.json(&stats)?);
@@ -178,6 +184,52 @@ fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
         ),
         ("operations", count(stats.operations)),
     ]
+}
+
+/// Lines of `stats --watch` between two headings.
+const LINES_A_PAGE: u64 = 20;
+
+/// Shows what changes, a line at a time, until it is stopped or nobody reads it any more.
+fn watch(client: &Client, every: Duration, args: &cli::Stats, out: &mut Output) -> Outcome {
+    let mut before = (Instant::now(), client.stats()?);
+    for number in 0..args.count.unwrap_or(u64::MAX) {
+        // It may wake up early, which makes a shorter line's time and no other difference.
+        thread::park_timeout(every);
+        let now = (Instant::now(), client.stats()?);
+        if args.json {
+            out.json(&now.1)?;
+        } else {
+            if number % LINES_A_PAGE == 0 {
+                out.line(WATCH_HEADING)?;
+            }
+            out.line(watch_line(&before.1, &now.1, now.0 - before.0))?;
+        }
+        out.flush()?;
+        before = now;
+    }
+    Ok(())
+}
+
+const WATCH_HEADING: &str =
+    "     OPS/S      MEMORY        DISK   SPILLED/S    MERGED/S  COLD READS/S  STALLS  CLIENTS";
+
+fn watch_line(before: &Stats, now: &Stats, time: Duration) -> String {
+    let rate = |before: u64, now: u64| {
+        // A server that was started anew counts from nothing.
+        let more = now.checked_sub(before).unwrap_or(now);
+        (more as f64 / time.as_secs_f64().max(1e-3)) as u64
+    };
+    format!(
+        "{:>10}  {:>10}  {:>10}  {:>10}  {:>10}  {:>12}  {:>6}  {:>7}",
+        count(rate(before.operations, now.operations)),
+        size(now.resident_bytes),
+        size(now.disk_bytes),
+        size(rate(before.spilled_bytes, now.spilled_bytes)),
+        size(rate(before.merged_bytes, now.merged_bytes)),
+        count(rate(before.cold_reads, now.cold_reads)),
+        count(now.stalls.checked_sub(before.stalls).unwrap_or(now.stalls)),
+        count(now.connections),
+    )
 }
 
 /// Measures round trips.

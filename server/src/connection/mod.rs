@@ -52,8 +52,9 @@ use socket::{Sink, Source};
 /// A connection that is quiet for this long gives back the room that it needed for long frames.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// How long a connection that ends may take to send what it owes.
-pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long a connection that ends may take to send what it owes, and then its last word; less if the
+/// server stops and has less time.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// The most long requests that may be under way at once on a connection.
 const LONG_REQUESTS_MAX: usize = 4;

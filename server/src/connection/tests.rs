@@ -37,6 +37,7 @@ impl Served {
             store,
             access: Access::new(None).unwrap(),
             tls: None,
+            drain_time: Duration::from_secs(5),
             lease: Duration::from_secs(60),
             limits: Limits::for_memory(64 << 20),
             mem_limit_bytes: 64 << 20,

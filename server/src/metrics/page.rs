@@ -225,6 +225,9 @@ impl Sum {
     }
 }
 
+/// A tier's name, or none, and a figure of it.
+type Tier = (&'static str, fn(&Sum) -> u64);
+
 fn tables(page: &mut Page, tables: &[TableInfo]) -> fmt::Result {
     let mut named: Vec<&TableInfo> = tables.iter().filter(|table| table.name.is_some()).collect();
     named.sort_by_key(|table| std::cmp::Reverse(table.hot_bytes.saturating_add(table.cold_bytes)));
@@ -246,8 +249,7 @@ fn tables(page: &mut Page, tables: &[TableInfo]) -> fmt::Result {
         .for_each(|table| temporary.add(table));
     lines.push(([("tables", OTHERS)], others));
     lines.push(([("tables", TEMPORARY)], temporary));
-    type Figure = fn(&Sum) -> u64;
-    let families: [(&str, &str, &[(&str, Figure)]); 6] = [
+    let families: [(&str, &str, &[Tier]); 6] = [
         ("tables", "Tables.", &[("", |sum| sum.tables)]),
         (
             "table_entries",

@@ -83,6 +83,7 @@ fn stats_and_tables_print_all_figures() -> io::Result<()> {
             "tracked_bytes",
             "resident_bytes",
             "disk_bytes",
+            "disk_limit_bytes",
             "spilled_entries",
             "spilled_bytes",
             "promoted_entries",

@@ -163,6 +163,8 @@ pub struct Stats {
     pub resident_bytes_max: u64,
     /// All files of the data directory.
     pub disk_bytes: u64,
+    /// `--disk-limit`; 0 if there is none.
+    pub disk_limit_bytes: u64,
     /// Entries written to the cold tier by spills.
     pub spilled_entries: u64,
     /// Bytes written to the cold tier by spills.

@@ -219,6 +219,7 @@ fn stats() {
         resident_bytes: 4,
         resident_bytes_max: 5,
         disk_bytes: 6,
+        disk_limit_bytes: 22,
         spilled_entries: 7,
         spilled_bytes: 8,
         promoted_entries: 9,
@@ -251,7 +252,7 @@ fn stats() {
         tables: vec![info()],
     };
     let mut bytes =
-        b"\x0c\x031.2\x01\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x02\x01l\x01\x01\x02\x03\x00\x04\x00\x05\x01"
+        b"\x0c\x031.2\x01\x01\x02\x03\x04\x05\x06\x16\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x02\x01l\x01\x01\x02\x03\x00\x04\x00\x05\x01"
             .to_vec();
     bytes.extend_from_slice(INFO);
     is(&Response::Stats(Box::new(stats)), &bytes);

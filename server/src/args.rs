@@ -84,6 +84,12 @@ pub struct Args {
     #[arg(long)]
     pub memory_only: bool,
 
+    /// Use no more disk than this, at least 64M: over it, writes get an error, while reads, discards,
+    /// clears and closes go on. An eighth of it is kept for them.
+    /// Default: no limit.
+    #[arg(long, value_name = "SIZE", conflicts_with = "memory_only")]
+    pub disk_limit: Option<ByteSize>,
+
     /// Refuse to store longer values, 256M at most. Lists may grow longer by appends.
     /// Default: an eighth of the memory limit.
     #[arg(long, value_name = "SIZE")]
@@ -252,16 +258,19 @@ mod tests {
             (args.mem_limit, args.data, args.max_value),
             (None, None, None)
         );
+        assert_eq!(args.disk_limit, None);
         assert!(!args.memory_only);
     }
 
     #[test]
-    fn a_server_without_a_disk_takes_no_directory() {
-        let error = Args::try_parse_from(["rhash-server", "--memory-only", "--data", "x"]);
-        assert_eq!(
-            error.unwrap_err().kind(),
-            clap::error::ErrorKind::ArgumentConflict
-        );
+    fn a_server_without_a_disk_takes_no_directory_and_no_limit_for_it() {
+        for option in [["--data", "x"], ["--disk-limit", "1G"]] {
+            let args = ["rhash-server", "--memory-only"].into_iter().chain(option);
+            assert_eq!(
+                Args::try_parse_from(args).unwrap_err().kind(),
+                clap::error::ErrorKind::ArgumentConflict
+            );
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use rhash_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use crate::{
     args::{Args, DEFAULT_DATA_DIR},
+    cold::reserve_bytes,
     limits::{LimitError, Limits},
     memory_limit::memory_available_bytes,
     size::ByteSize,
@@ -15,6 +16,9 @@ use crate::{
 
 /// The least memory limit under which a server does its work.
 pub const MEM_LIMIT_BYTES_MIN: u64 = 24 << 20;
+
+/// The least disk limit: what is kept back of it must have room for merges.
+pub const DISK_LIMIT_BYTES_MIN: u64 = 64 << 20;
 
 /// The share of the host's memory that a server takes if nothing is said.
 const HOST_SHARE: u64 = 2;
@@ -66,8 +70,19 @@ pub enum ConfigError {
     /// The host does not say how much memory it has.
     #[error("cannot tell how much memory this host has; give --mem-limit SIZE, such as 512M")]
     MemUnknown,
+    /// Too little disk to work on.
+    #[error(
+        "a disk limit of {given} is too small; the server needs at least {}",
+        ByteSize(DISK_LIMIT_BYTES_MIN)
+    )]
+    DiskLimit {
+        /// What was given.
+        given: ByteSize,
+    },
     /// Longer values than a message can carry, or than fit memory.
-    #[error("--max-value {given} is over {limit}, the most that this memory limit allows")]
+    #[error(
+        "--max-value {given} is over {limit}, the most that the limits of memory and disk allow"
+    )]
     ValueTooLarge {
         /// What was given.
         given: ByteSize,
@@ -174,7 +189,16 @@ impl Config {
             limits.connections = (limits.connections / 2).max(1);
         }
         let mut store = StoreConfig::new(mem_limit_bytes, data_dir);
-        store.value_bytes_max = value_bytes_max(args.max_value, mem_limit_bytes)?;
+        store.disk_limit_bytes = match args.disk_limit {
+            Some(given) if given.0 < DISK_LIMIT_BYTES_MIN => {
+                return Err(ConfigError::DiskLimit { given });
+            }
+            limit => limit.map(|limit| limit.0),
+        };
+        // While a value is spilled, the reserve of the disk limit must have room for it.
+        let reserve_bytes = store.disk_limit_bytes.map_or(u64::MAX, reserve_bytes);
+        let values_bytes = mem_limit_bytes.min(reserve_bytes);
+        store.value_bytes_max = value_bytes_max(args.max_value, values_bytes)?;
         store.read_threads = args.read_threads;
         store.small_run_bytes = args.small_run.0;
         Ok(Self {
@@ -212,13 +236,13 @@ pub fn mem_limit_bytes(
     Ok(bytes)
 }
 
-fn value_bytes_max(asked: Option<ByteSize>, mem_limit_bytes: u64) -> Result<usize, ConfigError> {
-    let default = (mem_limit_bytes / VALUE_SHARE).min(VALUE_BYTES_MAX as u64);
+fn value_bytes_max(asked: Option<ByteSize>, limit_bytes: u64) -> Result<usize, ConfigError> {
+    let default = (limit_bytes / VALUE_SHARE).min(VALUE_BYTES_MAX as u64);
     let bytes = match asked {
         None => default,
         // While a value is received, stored and spilled there are several copies of it.
-        Some(given) if given.0 > (mem_limit_bytes / 4).min(VALUE_BYTES_MAX as u64) => {
-            let limit = ByteSize((mem_limit_bytes / 4).min(VALUE_BYTES_MAX as u64));
+        Some(given) if given.0 > (limit_bytes / 4).min(VALUE_BYTES_MAX as u64) => {
+            let limit = ByteSize((limit_bytes / 4).min(VALUE_BYTES_MAX as u64));
             return Err(ConfigError::ValueTooLarge { given, limit });
         }
         Some(given) if given.0 < KEY_BYTES_MAX as u64 => {
@@ -266,6 +290,17 @@ mod tests {
         assert!(
             mem_limit_bytes(None, Some(32 << 20)).is_err(),
             "half of a small group"
+        );
+    }
+
+    #[test]
+    fn a_disk_limit_without_room_for_merges_is_refused_by_name() {
+        let limit = |args: &[&str]| config(args).map(|config| config.store.disk_limit_bytes);
+        assert_eq!(limit(&[]), Ok(None));
+        assert_eq!(limit(&["--disk-limit", "1G"]), Ok(Some(1 << 30)));
+        assert_eq!(
+            limit(&["--disk-limit", "63M"]).unwrap_err().to_string(),
+            "a disk limit of 63 MiB is too small; the server needs at least 64 MiB"
         );
     }
 

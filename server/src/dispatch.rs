@@ -146,9 +146,14 @@ impl Clerk {
             .unless_stopped(self.hub.store.admit(ops.bytes().len()))
             .await?;
         let admission = match admitted {
-            Ok(admission) => Some(admission),
             // What gives room back goes in where nothing else does.
-            Err(_) if only_discards(ops) => None,
+            Err(error) if only_discards(ops) => {
+                self.hub.store.admit_discards(ops.bytes().len(), error)
+            }
+            admitted => admitted,
+        };
+        let admission = match admission {
+            Ok(admission) => admission,
             Err(error) => return Ok(Err(error)),
         };
         let written = match table.write(ops) {
@@ -496,7 +501,8 @@ fn encode_page(reply: PageReply) -> Encoded {
 }
 
 fn only_discards(ops: Ops<'_>) -> bool {
-    ops.iter().all(|op| matches!(op, Ok(Op::Discard { .. })))
+    ops.iter()
+        .all(|op| matches!(op, Ok(Op::Discard { .. } | Op::Remove { .. })))
 }
 
 /// What a response takes beyond its packed entries, mostly.

@@ -9,6 +9,7 @@ pub mod size;
 pub mod args;
 mod memory_limit;
 pub mod limits;
+mod file_limit;
 pub mod config;
 pub mod access;
 pub mod tls;

@@ -1,5 +1,7 @@
 //! What all tables of a store share: the tiers' homes, the account of RAM, the threads that read.
 
+use std::sync::atomic::AtomicBool;
+
 use parking_lot::Mutex;
 use rhash_protocol::{ErrorCode, WireError, limits::ERROR_TEXT_BYTES_MAX};
 
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) merge_done: Bell,
     /// Why merges fail, if they do.
     pub(crate) merge_trouble: Mutex<Option<WireError>>,
+    /// The disk limit is reached, and no merge that there is room for would give anything back.
+    pub(crate) no_space_to_gain: AtomicBool,
     /// A test's eyes and hands at the points where threads meet.
     #[cfg(test)]
     pub(crate) hooks: crate::table::hooks::Hooks,
@@ -81,7 +85,7 @@ pub(crate) fn error_text(error: &dyn std::error::Error) -> String {
 /// A cold tier's error for a client.
 pub(crate) fn cold_error(error: &ColdError) -> WireError {
     let code = match error {
-        ColdError::DiskFull { .. } => ErrorCode::DiskFull,
+        ColdError::DiskFull { .. } | ColdError::DiskLimit { .. } => ErrorCode::DiskFull,
         ColdError::Damaged { .. } | ColdError::Missing { .. } => ErrorCode::Damaged,
         _ => ErrorCode::Storage,
     };

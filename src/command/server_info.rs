@@ -111,6 +111,10 @@ fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
     } else {
         ""
     };
+    let disk_limit = match stats.disk_limit_bytes {
+        0 => String::new(),
+        limit => format!(" of {}", size(limit)),
+    };
     let seconds = |milliseconds: u64| milliseconds as f64 / 1e3;
     vec![
         (
@@ -134,7 +138,7 @@ fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
         (
             "disk",
             format!(
-                "{}, of which {} in sled",
+                "{}{disk_limit}, of which {} in sled",
                 size(stats.disk_bytes),
                 size(stats.sled_bytes)
             ),

@@ -98,7 +98,21 @@ impl ServerProcess {
 
     /// Starts a server at an address and waits until it is ready.
     pub(crate) fn start_at(listen: &str, args: &[&str]) -> TestResult<Self> {
-        let mut child = server_command()
+        Self::start_command(server_command(), listen, args)
+    }
+
+    /// Starts a server that may have so many files open.
+    pub(crate) fn start_with_files(files_max: u32, args: &[&str]) -> TestResult<Self> {
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit -n {files_max} && exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_rhash-server"));
+        Self::start_command(command, "127.0.0.1:0", args)
+    }
+
+    fn start_command(mut command: Command, listen: &str, args: &[&str]) -> TestResult<Self> {
+        let mut child = command
             .args(["--listen", listen, "--log", "error"])
             .args(args)
             .stdin(Stdio::null())
@@ -177,6 +191,31 @@ impl ServerProcess {
             .ok_or("no such figure")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
+}
+
+impl ServerProcess {
+    /// How many files it has open.
+    pub(crate) fn files_open(&self) -> TestResult<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> TestResult<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/task", self.child.id()))?.count())
+    }
+}
+
+/// The disk that all files below a directory take; those that go meanwhile count nothing.
+pub(crate) fn disk_bytes(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+            Ok(metadata) => metadata.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 impl Drop for ServerProcess {

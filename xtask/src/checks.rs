@@ -13,6 +13,10 @@ const LONG_STEP_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Sequences of each model test under `--long`.
 const LONG_SEQUENCES: &str = "5000";
+/// Rounds of opening, filling and closing a table under `--long`.
+const LONG_ROUNDS: &str = "1000";
+/// The table that is closed within a second under `--long`.
+const LONG_CLOSE_BYTES: &str = "5368709120";
 
 /// What `cargo xtask test` was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,7 +55,10 @@ pub(crate) fn test(options: &TestOptions) -> Result<(), Failure> {
             .args(kind)
             .env("RUST_BACKTRACE", "1");
         if options.long {
-            command.env("RHASH_MODEL_SEQUENCES", LONG_SEQUENCES);
+            command
+                .env("RHASH_MODEL_SEQUENCES", LONG_SEQUENCES)
+                .env("RHASH_ROUNDS", LONG_ROUNDS)
+                .env("RHASH_CLOSE_BYTES", LONG_CLOSE_BYTES);
         }
         if options.release {
             command.arg("--release");

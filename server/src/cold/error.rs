@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::store::RunId;
+use crate::size::ByteSize;
 
 /// Why the cold tier could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,21 @@ pub enum ColdError {
         action: &'static str,
         /// On which file or directory.
         path: PathBuf,
+    },
+    /// The server was told to use no more disk.
+    #[error(
+        "the disk limit is reached: {} of {} ({used_bytes} of {limit_bytes} bytes) are used, and the \
+         last {} are kept for deletes and merges; discard entries, clear or close tables, or start \
+         the server with a larger --disk-limit",
+        ByteSize(*used_bytes), ByteSize(*limit_bytes), ByteSize(*reserve_bytes)
+    )]
+    DiskLimit {
+        /// What runs take.
+        used_bytes: u64,
+        /// `--disk-limit`.
+        limit_bytes: u64,
+        /// What of it no entries are written to.
+        reserve_bytes: u64,
     },
     /// What was read is not what was written.
     #[error("run {run} is damaged at byte {offset}: {what}")]

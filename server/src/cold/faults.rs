@@ -128,6 +128,15 @@ impl Home for FaultyHome {
     fn disk_bytes(&self) -> Result<u64, ColdError> {
         self.inner.disk_bytes()
     }
+
+    fn give_back_needs(&self) -> Result<Option<u64>, ColdError> {
+        self.inner.give_back_needs()
+    }
+
+    fn give_back(&self) -> Result<u64, ColdError> {
+        self.faults.write()?;
+        self.inner.give_back()
+    }
 }
 
 #[derive(Debug)]

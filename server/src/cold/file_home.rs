@@ -17,7 +17,7 @@ use super::{
     open_files::{FileSlot, OpenFiles},
     store::RunId,
 };
-use crate::mapped::Mapped;
+use crate::{file_limit::run_files_max, mapped::Mapped};
 
 /// The extension of a finished run.
 const FINISHED: &str = "run";
@@ -42,7 +42,7 @@ impl FileHome {
         fs::create_dir_all(&dir).map_err(|error| ColdError::io("create", &dir, error))?;
         let home = Self {
             dir,
-            open_files: Arc::default(),
+            open_files: OpenFiles::new(run_files_max()),
             live_bytes: AtomicU64::new(0),
         };
         for (path, _) in home.files(UNFINISHED)? {

@@ -3,7 +3,10 @@
 //! A run is a sequence of pieces in one address space. Its writer appends pieces; its readers read
 //! from where a piece begins, over one or more whole pieces. A home knows nothing of the format.
 
-use std::{fmt::Debug, sync::atomic::AtomicU64};
+use std::{
+    fmt::Debug,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+};
 
 use super::{error::ColdError, store::RunId};
 
@@ -43,6 +46,46 @@ pub(super) trait Home: Send + Sync + Debug {
 
     /// The disk that the home takes, given back or not.
     fn disk_bytes(&self) -> Result<u64, ColdError>;
+
+    /// The disk that is needed to give back what the home takes for nothing; none if that is not
+    /// worth the work.
+    fn give_back_needs(&self) -> Result<Option<u64>, ColdError> {
+        Ok(None)
+    }
+
+    /// Gives back the disk that the home takes for nothing; says how much.
+    fn give_back(&self) -> Result<u64, ColdError> {
+        Ok(0)
+    }
+}
+
+/// The homes of a store.
+#[derive(Debug)]
+pub(super) struct Homes {
+    /// For large runs, or for all.
+    pub(super) files: Arc<dyn Home>,
+    /// For small ones, once there are any.
+    pub(super) sled: OnceLock<Arc<dyn Home>>,
+}
+
+impl Homes {
+    /// One home, and no other yet.
+    pub(super) fn new(files: Arc<dyn Home>) -> Self {
+        Self {
+            files,
+            sled: OnceLock::new(),
+        }
+    }
+
+    /// Those that there are.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Home>> {
+        std::iter::once(&self.files).chain(self.sled.get())
+    }
+
+    /// The disk that they take.
+    pub(super) fn disk_bytes(&self) -> Result<u64, ColdError> {
+        self.iter().map(|home| home.disk_bytes()).sum()
+    }
 }
 
 /// A run being written. Dropped before it is finished, it leaves no trace.

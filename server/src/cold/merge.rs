@@ -5,6 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc};
 use rhash_protocol::TableKind;
 
 use super::{
+    disk::Claim,
     error::ColdError,
     fold::{BoxedSource, Fold, FoldedKey},
     format::NOTE_BYTES,
@@ -29,6 +30,8 @@ pub struct MergePlan {
     /// Whether no older run of the table has any of these places: then nothing is left below to
     /// delete or to append to.
     pub includes_oldest: bool,
+    /// The room on disk to take for the new run, by what it will come to; it takes more as it grows.
+    pub claim: Claim,
     /// Whether the new run shall be on stable storage when the merge ends.
     pub sync: bool,
     /// What is read of each input at once.
@@ -76,7 +79,8 @@ impl ColdStore {
             let writer = match &mut writer {
                 Some(writer) => writer,
                 none => {
-                    let begun = none.insert(self.begin(plan.table, bytes_expected)?);
+                    let begun = self.begin_for(plan.claim, plan.table, bytes_expected)?;
+                    let begun = none.insert(begun);
                     begun.set_note(plan.note);
                     begun
                 }

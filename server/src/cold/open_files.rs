@@ -13,12 +13,11 @@ use parking_lot::Mutex;
 
 use super::error::ColdError;
 
-/// The most run files that are open at once, those of reads in flight aside.
-const OPEN_FILES_MAX: usize = 256;
-
 /// The files that are open, in the order in which they were opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OpenFiles {
+    /// The most that are open at once, those of reads in flight aside.
+    files_max: usize,
     /// Each slot that has a file is here once. Never held while a slot is locked.
     queue: Mutex<VecDeque<Weak<FileSlot>>>,
 }
@@ -31,6 +30,14 @@ pub(super) struct FileSlot {
 }
 
 impl OpenFiles {
+    /// Keeps at most so many files open.
+    pub(super) fn new(files_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            files_max,
+            queue: Mutex::default(),
+        })
+    }
+
     /// A slot for a file that is open already.
     pub(super) fn insert(&self, path: PathBuf, file: File) -> Arc<FileSlot> {
         let slot = Arc::new(FileSlot {
@@ -59,7 +66,7 @@ impl OpenFiles {
     fn admit(&self, slot: &Arc<FileSlot>) {
         let mut queue = self.queue.lock();
         queue.push_back(Arc::downgrade(slot));
-        let oldest = if queue.len() > OPEN_FILES_MAX {
+        let oldest = if queue.len() > self.files_max {
             queue.pop_front()
         } else {
             None
@@ -87,11 +94,13 @@ mod tests {
 
     use super::*;
 
+    const FILES_MAX: usize = 40;
+
     #[test]
     fn more_files_than_may_be_open_are_all_readable() {
         let dir = tempfile::tempdir().unwrap();
-        let files = OpenFiles::default();
-        let slots: Vec<_> = (0..OPEN_FILES_MAX * 2)
+        let files = OpenFiles::new(FILES_MAX);
+        let slots: Vec<_> = (0..FILES_MAX * 2)
             .map(|number| {
                 let path = dir.path().join(number.to_string());
                 std::fs::write(&path, number.to_le_bytes()).unwrap();
@@ -106,9 +115,9 @@ mod tests {
                 .read_exact_at(&mut bytes, 0)
                 .unwrap();
             assert_eq!(bytes, number.to_le_bytes());
-            assert!(files.count() <= OPEN_FILES_MAX);
+            assert!(files.count() <= FILES_MAX);
         }
-        assert_eq!(files.count(), OPEN_FILES_MAX);
+        assert_eq!(files.count(), FILES_MAX);
         drop(slots);
         assert_eq!(files.count(), 0);
     }

@@ -191,6 +191,18 @@ impl Run {
         Ok(bytes)
     }
 
+    /// About which part of the run lies in these places, which are hashes, so that they lie evenly.
+    pub fn share_between(&self, from_place: u64, to_place: u64) -> f64 {
+        let (first, last) = (self.first_place(), self.last_place());
+        let (from, to) = (from_place.max(first), to_place.min(last));
+        if from > to {
+            return 0.0;
+        }
+        let part = to.saturating_sub(from) as f64 + 1.0;
+        let whole = last.saturating_sub(first) as f64 + 1.0;
+        part / whole
+    }
+
     /// Whether the run may have the key with this hash; false is certain. Reads no block.
     ///
     /// # Errors

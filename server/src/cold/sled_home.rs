@@ -2,12 +2,13 @@
 //!
 //! A piece is one or more values under sequential keys: the run's id and the offset, both big-endian.
 //! sled is given little memory and never asked to flush by itself: `sync` flushes it and then
-//! fsyncs its files, which its own flush does not do.
+//! fsyncs its files, which its own flush does not do. Its files never shrink, so when they hold far
+//! more than what is live, that is moved to a new database and the old one is removed; reads go on.
 
 use std::{
     fs::{self, File},
     ops::Range,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,10 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::RwLock;
+
 use super::{
     error::{ColdError, is_disk_full},
     file_home::sync_dir,
     home::{Home, RunBytes, RunSink, Shape},
+    sled_dirs::SledDir,
     store::RunId,
 };
 
@@ -37,28 +41,114 @@ const SEGMENT_BYTES: usize = 128 * 1024;
 /// RAM faster than it collects it, by tens of MB when runs come and go quickly.
 const FLUSH_BYTES: u64 = 256 * 1024;
 
-/// The directory of sled's files, inside the data directory.
-pub(super) const SLED_DIR: &str = "sled";
+/// What is live is moved when sled's files are this many times as long, …
+const DISK_FACTOR_MAX: u64 = 4;
+/// … but not before they have this length.
+const DISK_BYTES_MIN: u64 = 4 << 20;
+/// What a new database takes by itself.
+const NEW_BYTES: u64 = 512 << 10;
+/// What is live is moved only up to this, since nothing is written to sled meanwhile.
+const MOVE_BYTES_MAX: u64 = 256 << 20;
 
 /// A sled database of runs.
 #[derive(Debug)]
 pub(super) struct SledHome {
-    database: Arc<Database>,
+    place: Arc<Place>,
     live_bytes: AtomicU64,
 }
 
-/// The database, as its home and its runs share it.
+/// Where the database is, as its home and its runs share it.
+#[derive(Debug)]
+struct Place {
+    /// Replaced when what is live has been moved; held for a moment only.
+    current: RwLock<Arc<Database>>,
+    /// Held for reading by each change, for writing while all is moved: so that nothing is changed
+    /// in a database that was copied already. Taken before `current`, and never twice.
+    changes: RwLock<()>,
+    cache_bytes: u64,
+}
+
+/// A database; closed before its directory is removed, by the order of the fields.
 #[derive(Debug)]
 struct Database {
     db: sled::Db,
-    dir: PathBuf,
     /// Bytes written and removed since it was opened.
     changed_bytes: AtomicU64,
+    dir: SledDir,
+}
+
+/// How far a move has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// The new database has everything.
+    Copied,
+    /// It is on stable storage.
+    Synced,
+    /// From here on a start takes the new one.
+    Complete,
+    /// Everybody reads the new one.
+    Swapped,
+}
+
+impl Place {
+    fn current(&self) -> Arc<Database> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// Changes the database, which is not moved meanwhile.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&Database) -> Result<T, ColdError>,
+    ) -> Result<T, ColdError> {
+        let _changes = self.changes.read();
+        change(&self.current())
+    }
+
+    /// Moves everything to a new database, and removes the old one when its last reader is done.
+    fn move_on(&self, reached: &dyn Fn(Moved) -> Result<(), ColdError>) -> Result<(), ColdError> {
+        let _changes = self.changes.write();
+        let old = self.current();
+        let new = Arc::new(Database::open(old.dir.begin_next()?, self.cache_bytes)?);
+        for entry in old.db.iter() {
+            let (key, value) = entry.map_err(|error| old.widen("read", error))?;
+            let inserted = new.db.insert(key, &*value);
+            inserted.map_err(|error| new.widen("write", error))?;
+            new.changed(value.len())?;
+        }
+        reached(Moved::Copied)?;
+        new.sync()?;
+        reached(Moved::Synced)?;
+        // IMPORTANT: only when all is on stable storage, or a crash would leave a start with less.
+        new.dir.complete()?;
+        *self.current.write() = new;
+        old.dir.retire();
+        reached(Moved::Complete)?;
+        drop(old);
+        reached(Moved::Swapped)
+    }
 }
 
 impl Database {
+    fn open(dir: SledDir, cache_bytes: u64) -> Result<Self, ColdError> {
+        let path = dir.path();
+        remove_torn_snapshots(path)?;
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(cache_bytes)
+            .segment_size(SEGMENT_BYTES)
+            .mode(sled::Mode::LowSpace)
+            .use_compression(false)
+            .flush_every_ms(None);
+        let db = open_once_unlocked(&config).map_err(|error| widen("open", path, error))?;
+        Ok(Self {
+            db,
+            changed_bytes: AtomicU64::new(0),
+            dir,
+        })
+    }
+
     fn widen(&self, action: &'static str, error: sled::Error) -> ColdError {
-        widen(action, &self.dir, error)
+        widen(action, self.dir.path(), error)
     }
 
     /// Counts a change, and flushes when enough of them have come together.
@@ -76,7 +166,7 @@ impl Database {
     fn sync(&self) -> Result<(), ColdError> {
         self.flush()?;
         // IMPORTANT: sled's own flush does not wait for the disk.
-        sync_files(&self.dir)
+        sync_files(self.dir.path())
     }
 
     fn flush(&self) -> Result<(), ColdError> {
@@ -88,44 +178,43 @@ impl Database {
 }
 
 impl SledHome {
-    /// Opens the database, and makes it if need be.
-    pub(super) fn open(dir: PathBuf, cache_bytes: u64) -> Result<Self, ColdError> {
-        fs::create_dir_all(&dir).map_err(|error| ColdError::io("create", &dir, error))?;
-        remove_torn_snapshots(&dir)?;
-        let config = sled::Config::new()
-            .path(&dir)
-            .cache_capacity(cache_bytes)
-            .segment_size(SEGMENT_BYTES)
-            .mode(sled::Mode::LowSpace)
-            .use_compression(false)
-            .flush_every_ms(None);
-        let db = open_once_unlocked(&config).map_err(|error| widen("open", &dir, error))?;
-        let changed_bytes = AtomicU64::new(0);
-        let database = Arc::new(Database {
-            db,
-            dir,
-            changed_bytes,
-        });
+    /// Opens the database in a data directory, and makes it if need be.
+    pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Self, ColdError> {
+        let database = Database::open(SledDir::current(data_dir)?, cache_bytes)?;
         Ok(Self {
-            database,
+            place: Arc::new(Place {
+                current: RwLock::new(Arc::new(database)),
+                changes: RwLock::new(()),
+                cache_bytes,
+            }),
             live_bytes: AtomicU64::new(0),
         })
     }
 
     fn bytes(&self, id: RunId) -> SledBytes {
         SledBytes {
-            database: Arc::clone(&self.database),
+            place: Arc::clone(&self.place),
             id,
             bytes: 0,
         }
     }
 
+    /// Moves all to a new database, whether that is worth it or not.
+    #[cfg(test)]
+    pub(super) fn move_on(
+        &self,
+        reached: &dyn Fn(Moved) -> Result<(), ColdError>,
+    ) -> Result<(), ColdError> {
+        self.place.move_on(reached)
+    }
+
     /// The run's length, by its last piece; none if there is no piece.
     fn length(&self, id: RunId) -> Result<Option<u64>, ColdError> {
-        let Some(last) = self.database.db.range(run_range(id)).next_back() else {
+        let database = self.place.current();
+        let Some(last) = database.db.range(run_range(id)).next_back() else {
             return Ok(None);
         };
-        let (key, value) = last.map_err(|error| self.database.widen("read", error))?;
+        let (key, value) = last.map_err(|error| database.widen("read", error))?;
         let (_, offset) = split_key(&key).ok_or(ColdError::Damaged {
             what: "a key in sled",
             run: id,
@@ -174,13 +263,14 @@ impl Home for SledHome {
     }
 
     fn list(&self) -> Result<Vec<(RunId, u64)>, ColdError> {
+        let database = self.place.current();
         let mut found = Vec::new();
         let mut from = Some(0);
         while let Some(id) = from {
-            let Some(next) = self.database.db.range(piece_key(id, 0)..).next() else {
+            let Some(next) = database.db.range(piece_key(id, 0)..).next() else {
                 break;
             };
-            let (key, _) = next.map_err(|error| self.database.widen("read", error))?;
+            let (key, _) = next.map_err(|error| database.widen("read", error))?;
             let (id, _) = split_key(&key).ok_or(ColdError::Damaged {
                 what: "a key in sled",
                 run: id,
@@ -197,7 +287,7 @@ impl Home for SledHome {
     }
 
     fn sync(&self) -> Result<(), ColdError> {
-        self.database.sync()
+        self.place.change(Database::sync)
     }
 
     fn live_bytes(&self) -> &AtomicU64 {
@@ -205,8 +295,25 @@ impl Home for SledHome {
     }
 
     fn disk_bytes(&self) -> Result<u64, ColdError> {
-        let bytes = self.database.db.size_on_disk();
-        bytes.map_err(|error| self.database.widen("measure", error))
+        let database = self.place.current();
+        let bytes = database.db.size_on_disk();
+        bytes.map_err(|error| database.widen("measure", error))
+    }
+
+    fn give_back_needs(&self) -> Result<Option<u64>, ColdError> {
+        let disk_bytes = self.disk_bytes()?;
+        let live_bytes = self.live_bytes.load(Ordering::Relaxed);
+        let bytes_max = live_bytes.saturating_mul(DISK_FACTOR_MAX);
+        if disk_bytes <= bytes_max.max(DISK_BYTES_MIN) || live_bytes > MOVE_BYTES_MAX {
+            return Ok(None);
+        }
+        Ok(Some(live_bytes.saturating_mul(2) + NEW_BYTES))
+    }
+
+    fn give_back(&self) -> Result<u64, ColdError> {
+        let disk_bytes = self.disk_bytes()?;
+        self.place.move_on(&|_| Ok(()))?;
+        Ok(disk_bytes.saturating_sub(self.disk_bytes()?))
     }
 }
 
@@ -276,27 +383,24 @@ struct SledSink {
 
 impl RunSink for SledSink {
     fn append(&mut self, piece: &[u8]) -> Result<(), ColdError> {
-        let SledBytes {
-            database,
-            id,
-            bytes,
-        } = &mut self.bytes;
-        for value in piece.chunks(VALUE_BYTES_MAX) {
-            let inserted = database.db.insert(piece_key(*id, *bytes), value);
-            inserted.map_err(|error| database.widen("write", error))?;
-            *bytes += value.len() as u64;
-        }
-        database.changed(piece.len())
+        let SledBytes { place, id, bytes } = &mut self.bytes;
+        place.change(|database| {
+            for value in piece.chunks(VALUE_BYTES_MAX) {
+                let inserted = database.db.insert(piece_key(*id, *bytes), value);
+                inserted.map_err(|error| database.widen("write", error))?;
+                *bytes += value.len() as u64;
+            }
+            database.changed(piece.len())
+        })
     }
 
     fn finish(mut self: Box<Self>, sync: bool) -> Result<Box<dyn RunBytes>, ColdError> {
         // IMPORTANT: sled writes what it holds when it likes, but what is finished must outlive the
         // process: others name it, and files that were merged into it are removed.
-        if sync {
-            self.bytes.database.sync()?;
-        } else {
-            self.bytes.database.flush()?;
-        }
+        self.bytes.place.change(|database| match sync {
+            true => database.sync(),
+            false => database.flush(),
+        })?;
         self.finished = true;
         Ok(Box::new(self.bytes.clone()))
     }
@@ -315,21 +419,22 @@ impl Drop for SledSink {
 /// A run in sled.
 #[derive(Debug, Clone)]
 struct SledBytes {
-    database: Arc<Database>,
+    place: Arc<Place>,
     id: RunId,
     bytes: u64,
 }
 
 impl SledBytes {
     fn remove(&self) -> Result<(), ColdError> {
-        let database = &*self.database;
-        for key in database.db.range(run_range(self.id)).keys() {
-            let key = key.map_err(|error| database.widen("read", error))?;
-            let removed = database.db.remove(key);
-            let removed = removed.map_err(|error| database.widen("remove", error))?;
-            database.changed(removed.map_or(0, |value| value.len()))?;
-        }
-        Ok(())
+        self.place.change(|database| {
+            for key in database.db.range(run_range(self.id)).keys() {
+                let key = key.map_err(|error| database.widen("read", error))?;
+                let removed = database.db.remove(key);
+                let removed = removed.map_err(|error| database.widen("remove", error))?;
+                database.changed(removed.map_or(0, |value| value.len()))?;
+            }
+            Ok(())
+        })
     }
 
     /// Fills `buffer` from values that follow one another; the space between them is damage.
@@ -339,10 +444,11 @@ impl SledBytes {
             run: self.id,
             offset,
         };
+        let database = self.place.current();
         let mut at = range.start;
         let keys = piece_key(self.id, range.start)..piece_key(self.id, range.end);
-        for entry in self.database.db.range(keys) {
-            let (key, value) = entry.map_err(|error| self.database.widen("read", error))?;
+        for entry in database.db.range(keys) {
+            let (key, value) = entry.map_err(|error| database.widen("read", error))?;
             if split_key(&key) != Some((self.id, at)) {
                 break;
             }
@@ -371,8 +477,9 @@ impl RunBytes for SledBytes {
             let end = offset.saturating_add(buffer.len() as u64);
             return self.read_values(buffer, offset..end);
         }
-        let value = self.database.db.get(piece_key(self.id, offset));
-        match value.map_err(|error| self.database.widen("read", error))? {
+        let database = self.place.current();
+        let value = database.db.get(piece_key(self.id, offset));
+        match value.map_err(|error| database.widen("read", error))? {
             Some(value) if value.len() == buffer.len() => {
                 buffer.copy_from_slice(&value);
                 Ok(())

@@ -3,22 +3,24 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use parking_lot::Mutex;
 
 use super::{
+    disk::{Claim, Disk, Purpose},
     error::ColdError,
     faults::{Faults, FaultyHome},
     file_home::FileHome,
     format::RunSummary,
-    home::Home,
+    home::{Home, Homes},
     memory_home::MemoryHome,
     run::{Run, read_footer},
-    sled_home::{SLED_DIR, SledHome},
+    sled_dirs,
+    sled_home::SledHome,
     writer::RunWriter,
 };
 use crate::key_hash::KeyHasher;
@@ -53,6 +55,8 @@ pub struct ColdOptions {
     pub next_run: RunId,
     /// Places keys.
     pub hasher: KeyHasher,
+    /// The most disk that runs may take, with what sled keeps for itself. Default: no limit.
+    pub disk_limit_bytes: Option<u64>,
     /// Lets the disk fail on purpose, for tests. Default: none.
     pub faults: Option<Arc<Faults>>,
 }
@@ -66,6 +70,7 @@ impl ColdOptions {
             sled_bytes_max: SLED_BYTES_MIN,
             next_run: 1,
             hasher,
+            disk_limit_bytes: None,
             faults: None,
         }
     }
@@ -115,12 +120,14 @@ pub struct FoundRun {
 pub struct ColdStore {
     options: ColdOptions,
     shared: Arc<Shared>,
-    files: Arc<dyn Home>,
-    sled: OnceLock<Arc<dyn Home>>,
-    /// Where sled is, or will be once the first small run is written; none: there are only files.
-    /// Held while sled is opened, so that it is opened once.
+    homes: Arc<Homes>,
+    /// The data directory, where sled is or will be once the first small run is written; none: there
+    /// are only files. Held while sled is opened, so that it is opened once.
     sled_dir: Mutex<Option<PathBuf>>,
     next_run: AtomicU64,
+    disk: Arc<Disk>,
+    /// At the last look there was no room for more entries.
+    crowded: AtomicBool,
 }
 
 impl ColdStore {
@@ -131,10 +138,8 @@ impl ColdStore {
     /// Any of the file system and of sled.
     pub fn open(dir: &Path, options: ColdOptions) -> Result<Self, ColdError> {
         let files = faulty(&options, Arc::new(FileHome::open(dir.join(RUNS_DIR))?));
-        let sled_dir = dir.join(SLED_DIR);
-        let sled_exists = sled_dir.is_dir();
-        let store = Self::new(options, files, Some(sled_dir));
-        if sled_exists {
+        let store = Self::new(options, files, Some(dir.to_owned()));
+        if sled_dirs::any(dir)? {
             store.sled()?;
         }
         for home in store.homes() {
@@ -157,12 +162,14 @@ impl ColdStore {
             hasher: options.hasher.clone(),
             reads: AtomicU64::new(0),
         };
+        let homes = Arc::new(Homes::new(files));
         Self {
             next_run: AtomicU64::new(options.next_run),
             shared: Arc::new(shared),
-            files,
-            sled: OnceLock::new(),
+            disk: Disk::new(options.disk_limit_bytes, Arc::clone(&homes)),
+            homes,
             sled_dir: Mutex::new(sled_dir),
+            crowded: AtomicBool::new(false),
             options,
         }
     }
@@ -178,14 +185,69 @@ impl ColdStore {
         self.next_run.fetch_max(next, Ordering::Relaxed);
     }
 
-    /// Begins a run of at most `bytes_expected` bytes; they choose its home.
+    /// Begins a run of at most `bytes_expected` bytes, whatever the disk limit; they choose its home.
     ///
     /// # Errors
     /// Any of opening the home and creating the run.
     pub fn begin(&self, table: u64, bytes_expected: u64) -> Result<RunWriter, ColdError> {
+        let claim = Claim {
+            purpose: Purpose::Keep,
+            bytes: bytes_expected,
+        };
+        self.begin_for(claim, table, bytes_expected)
+    }
+
+    /// Begins a run of at most `bytes_expected` bytes, if there is room for it.
+    ///
+    /// # Errors
+    /// [`ColdError::DiskLimit`]; any of opening the home and creating the run.
+    pub fn begin_for(
+        &self,
+        claim: Claim,
+        table: u64,
+        bytes_expected: u64,
+    ) -> Result<RunWriter, ColdError> {
+        let room = self.disk.take(claim)?;
         let home = self.home_for(bytes_expected)?;
         let id = self.next_run.fetch_add(1, Ordering::Relaxed);
-        RunWriter::new(home, Arc::clone(&self.shared), id, table)
+        let mut writer = RunWriter::new(home, Arc::clone(&self.shared), id, table)?;
+        writer.hold(room);
+        Ok(writer)
+    }
+
+    /// `--disk-limit`.
+    pub fn disk_limit_bytes(&self) -> Option<u64> {
+        self.disk.limit_bytes()
+    }
+
+    /// What may still be written for this purpose.
+    ///
+    /// # Errors
+    /// Any of asking sled.
+    pub fn room_bytes(&self, purpose: Purpose) -> Result<u64, ColdError> {
+        self.disk.room_bytes(purpose)
+    }
+
+    /// Looks whether there is room for more entries, for [`ColdStore::crowded`].
+    ///
+    /// # Errors
+    /// Any of asking sled.
+    pub fn look_for_room(&self) -> Result<(), ColdError> {
+        let crowded = self.room_bytes(Purpose::Intake)? == 0;
+        self.crowded.store(crowded, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Why no more entries are taken in, if at the last look there was no room for them.
+    pub fn crowded(&self) -> Option<ColdError> {
+        self.crowded
+            .load(Ordering::Relaxed)
+            .then(|| self.disk_full())
+    }
+
+    /// The error that the disk limit is reached.
+    pub fn disk_full(&self) -> ColdError {
+        self.disk.full()
     }
 
     /// Opens a run by its footer. A run is opened once; its `Arc` is what is shared.
@@ -244,12 +306,43 @@ impl ColdStore {
     /// # Errors
     /// Any of asking sled.
     pub fn disk_bytes(&self) -> Result<u64, ColdError> {
-        self.homes().map(|home| home.disk_bytes()).sum()
+        self.homes.disk_bytes()
+    }
+
+    /// Gives back disk that sled takes for nothing, if that is worth the work; says how much. Reads
+    /// go on meanwhile.
+    ///
+    /// # Errors
+    /// Any of reading and writing sled; all is then as before.
+    pub fn give_back(&self) -> Result<u64, ColdError> {
+        let mut given_bytes = 0;
+        for home in self.homes() {
+            let Some(bytes) = home.give_back_needs()? else {
+                continue;
+            };
+            let purpose = Purpose::Merge;
+            let _room = match self.disk.take(Claim { purpose, bytes }) {
+                // Merges may make room for it.
+                Err(ColdError::DiskLimit { .. }) => continue,
+                room => room?,
+            };
+            given_bytes += home.give_back()?;
+        }
+        Ok(given_bytes)
+    }
+
+    /// Takes note of the disk that all open runs take, once those that a start finds are.
+    ///
+    /// # Errors
+    /// Any of asking sled.
+    pub fn started(&self) -> Result<(), ColdError> {
+        self.disk.started()
     }
 
     /// The bytes of open runs that sled holds.
     pub fn sled_bytes(&self) -> u64 {
-        self.sled
+        self.homes
+            .sled
             .get()
             .map_or(0, |home| home.live_bytes().load(Ordering::Relaxed))
     }
@@ -260,7 +353,7 @@ impl ColdStore {
     }
 
     fn homes(&self) -> impl Iterator<Item = &Arc<dyn Home>> {
-        std::iter::once(&self.files).chain(self.sled.get())
+        self.homes.iter()
     }
 
     fn home_for(&self, bytes_expected: u64) -> Result<Arc<dyn Home>, ColdError> {
@@ -271,23 +364,23 @@ impl ColdStore {
             .sled_bytes_max
             .saturating_sub(self.sled_bytes());
         if sled_only || (small && bytes_expected <= room) {
-            return Ok(Arc::clone(self.sled()?.unwrap_or(&self.files)));
+            return Ok(Arc::clone(self.sled()?.unwrap_or(&self.homes.files)));
         }
-        Ok(Arc::clone(&self.files))
+        Ok(Arc::clone(&self.homes.files))
     }
 
     /// Sled, opened if it is not yet.
     fn sled(&self) -> Result<Option<&Arc<dyn Home>>, ColdError> {
-        if let Some(home) = self.sled.get() {
+        if let Some(home) = self.homes.sled.get() {
             return Ok(Some(home));
         }
         let dir = self.sled_dir.lock();
-        let (None, Some(dir)) = (self.sled.get(), &*dir) else {
-            return Ok(self.sled.get());
+        let (None, Some(dir)) = (self.homes.sled.get(), &*dir) else {
+            return Ok(self.homes.sled.get());
         };
-        let home = SledHome::open(dir.clone(), self.options.sled_cache_bytes)?;
+        let home = SledHome::open(dir, self.options.sled_cache_bytes)?;
         let home = faulty(&self.options, Arc::new(home));
-        Ok(Some(self.sled.get_or_init(|| home)))
+        Ok(Some(self.homes.sled.get_or_init(|| home)))
     }
 }
 

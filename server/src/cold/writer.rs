@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     column::ColumnBuilder,
+    disk::Room,
     error::ColdError,
     filter::filter_hash,
     format::{
@@ -55,6 +56,8 @@ pub struct RunWriter {
     sections: u32,
     last_key: Vec<u8>,
     last_hash: KeyHash,
+    /// Held until the finished run is counted.
+    room: Option<Room>,
 }
 
 impl RunWriter {
@@ -95,7 +98,13 @@ impl RunWriter {
             sections: 0,
             last_key: Vec::new(),
             last_hash: KeyHash { place: 0, check: 0 },
+            room: None,
         })
+    }
+
+    /// Holds the room on disk that was taken for the run.
+    pub(super) fn hold(&mut self, room: Room) {
+        self.room = Some(room);
     }
 
     /// The id that the run will have.
@@ -240,10 +249,11 @@ impl RunWriter {
         if self.block.is_empty() {
             return Ok(());
         }
-        end_block(&mut self.block, padding, self.summary.id, self.offset);
-        self.sink.append(&self.block)?;
-        self.offset += self.block.len() as u64;
-        self.block.clear();
+        let mut block = std::mem::take(&mut self.block);
+        end_block(&mut block, padding, self.summary.id, self.offset);
+        self.append(&block)?;
+        block.clear();
+        self.block = block;
         let full = self.offset - self.section_offset >= self.shape.section_bytes
             || self.leaf.hashes.len() >= SECTION_KEYS_MAX;
         if full { self.end_section() } else { Ok(()) }
@@ -336,8 +346,12 @@ impl RunWriter {
     }
 
     fn append(&mut self, piece: &[u8]) -> Result<(), ColdError> {
+        let end = self.offset + piece.len() as u64;
+        if let Some(room) = &mut self.room {
+            room.hold(end)?;
+        }
         self.sink.append(piece)?;
-        self.offset += piece.len() as u64;
+        self.offset = end;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 //! IDENTITY   format number and the secret that keys are placed with
 //! MANIFEST   the tables and their runs (see `manifest`)
 //! runs/      large runs, a file each
-//! sled/      small runs
+//! sled/      small runs (later `sled-1`, `sled-2`, …)
 //! ```
 
 pub(crate) mod manifest;

@@ -2,17 +2,15 @@
 //!
 //! One thread spills when entries take more than the high mark, down to the low mark, in steps of a
 //! few MiB; `relief` says which tables give. It also steers: it measures what the process takes beyond
-//! entries, and leaves entries that much less. A second thread merges.
+//! entries, and leaves entries that much less. A second thread merges (`upkeep`).
 
 mod budget;
 mod relief;
 mod resident;
+mod upkeep;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -20,13 +18,13 @@ use parking_lot::{Condvar, Mutex};
 
 pub(crate) use budget::Budget;
 pub(crate) use resident::Resident;
+pub(crate) use upkeep::upkeep;
 
 use crate::{
-    allocator, background,
+    allocator, cold,
     pages::{self, Keep},
     shared::Shared,
     store::Tables,
-    table::{MergeDone, Table},
 };
 
 /// The governor looks at least this often.
@@ -73,6 +71,22 @@ impl Steps {
             ranges_soon: 8,
             range_bytes_soon: spill_bytes * 16,
             range_bytes_late: (spill_bytes * 64).max(1 << 30),
+        }
+    }
+
+    /// Steps that the reserve of a disk limit has room for. A merge needs as much as its range has;
+    /// and it frees a run only with the last range that the run reaches into, so runs are narrow.
+    pub(crate) fn within(self, disk_limit_bytes: Option<u64>) -> Self {
+        let Some(limit_bytes) = disk_limit_bytes else {
+            return self;
+        };
+        let reserve_bytes = cold::reserve_bytes(limit_bytes);
+        let merge_bytes = reserve_bytes / 4;
+        Self {
+            spill_bytes: self.spill_bytes.min((reserve_bytes / 64) as usize),
+            range_bytes_soon: self.range_bytes_soon.min(merge_bytes),
+            range_bytes_late: self.range_bytes_late.min(merge_bytes),
+            ..self
         }
     }
 
@@ -222,42 +236,5 @@ impl Steering<'_> {
             warm_bytes_max: self.shared.steps.spill_bytes,
             room_bytes: most as i64 - self.resident_bytes as i64,
         });
-    }
-}
-
-/// Merges until the budget stops it.
-pub(crate) fn merge(shared: &Shared, tables: &Tables) {
-    background::step_back();
-    while !shared.budget.is_stopping() {
-        let mut by_depth: Vec<(usize, Arc<Table>)> = tables
-            .all()
-            .into_iter()
-            .map(|table| (table.runs_deepest(), table))
-            .collect();
-        by_depth.retain(|(depth, _)| *depth > 0);
-        by_depth.sort_unstable_by_key(|(depth, _)| std::cmp::Reverse(*depth));
-        let mut done = MergeDone::Nothing;
-        for (_, table) in by_depth {
-            if shared.budget.is_stopping() {
-                return;
-            }
-            match table.merge_one() {
-                Ok(MergeDone::Nothing) => {}
-                Ok(MergeDone::Some) => {
-                    *shared.merge_trouble.lock() = None;
-                    shared.merge_done.ring();
-                    done = MergeDone::Some;
-                    break;
-                }
-                Err(error) => {
-                    tracing::error!(table = table.id(), error = %error.text, "merge failed");
-                    *shared.merge_trouble.lock() = Some(error);
-                    shared.merge_done.ring();
-                }
-            }
-        }
-        if done == MergeDone::Nothing {
-            shared.merge_wanted.wait(RETRY_AFTER);
-        }
     }
 }

@@ -7,12 +7,12 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Instant};
 
-use super::{Budget, LOOK_EVERY, Steering};
+use super::{Budget, LOOK_EVERY, Steering, upkeep};
 use crate::{
     hot::Sweep,
     shared::Shared,
     store::Tables,
-    table::{HotUse, RUNS_STALL, Spilled, Table},
+    table::{HotUse, Spilled, Table},
 };
 
 /// Entries in use keep at most this part of what entries may take; what is written needs the rest.
@@ -83,7 +83,7 @@ fn givers(all: &[(HotUse, Arc<Table>)], sweep: Sweep) -> Vec<Giver> {
         .map(|(hot, table)| Giver {
             bytes: match sweep {
                 Sweep::Spare => hot.bytes.saturating_sub(hot.used_bytes),
-                Sweep::Age | Sweep::All => hot.bytes,
+                Sweep::Age | Sweep::All | Sweep::Deletes => hot.bytes,
             },
             table: Arc::clone(table),
         })
@@ -119,9 +119,17 @@ fn spill_some(
                 any |= spilled == Spilled::Some;
                 budget.set_trouble(None);
             }
+            Err(error) if upkeep::may_gain_space(shared, &error) => {
+                // Writers wait for it rather than being refused.
+                budget.set_trouble(None);
+                return Look::Failed;
+            }
             Err(error) => {
-                let table = giver.table.id();
-                tracing::error!(table, error = %error.text, "spill failed");
+                let before = budget.trouble();
+                if before.is_none_or(|before| before.code != error.code) {
+                    let table = giver.table.id();
+                    tracing::error!(table, error = %error.text, "spill failed");
+                }
                 budget.set_trouble(Some(error));
                 return Look::Failed;
             }
@@ -134,7 +142,7 @@ fn spill_some(
 /// Holds spills back while a table has too many runs to be read quickly.
 fn wait_for_merges(shared: &Shared, table: &Table, steering: &mut Steering<'_>) {
     let must_wait = || {
-        table.runs_deepest() >= RUNS_STALL
+        table.runs_deepest() >= table.depths().stall
             && !shared.budget.is_stopping()
             && !table.is_closed()
             && shared.merge_trouble.lock().is_none()

@@ -75,6 +75,11 @@ impl HotMap {
         self.used_bytes
     }
 
+    /// Changes with each write, so that who looked can tell that there is something new.
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
     /// The entry of `key`.
     #[inline]
     pub(crate) fn get(&self, place: u64, key: &[u8]) -> Option<Entry<'_>> {

@@ -10,7 +10,7 @@
 
 use super::{
     HotMap,
-    arena::{EntryRef, USES_MAX},
+    arena::{EntryRef, State, USES_MAX},
     bucket::Bucket,
     frozen::Frozen,
 };
@@ -30,6 +30,8 @@ pub(crate) enum Sweep {
     Age,
     /// They leave like all others.
     All,
+    /// Only deletes leave, for what they hide on disk.
+    Deletes,
 }
 
 /// What one step of a sweep took out.
@@ -44,13 +46,19 @@ pub(crate) struct Swept {
 }
 
 impl HotMap {
-    /// Goes on with the hand over buckets of about `bytes_target` bytes, and takes out what is to
-    /// leave.
-    pub(crate) fn sweep(&mut self, bytes_target: usize, sweep: Sweep) -> Swept {
+    /// Where the next sweep begins.
+    pub(crate) fn hand(&self) -> u64 {
+        self.hand
+    }
+
+    /// Goes on with the hand over buckets of about `bytes_target` bytes, no further than those of
+    /// `last`, and takes out what is to leave.
+    pub(crate) fn sweep(&mut self, bytes_target: usize, last: u64, sweep: Sweep) -> Swept {
+        let last_slot = self.slot(last);
         let mut slot = self.slot(self.hand);
         let mut frozen = Frozen::new(self.slot_first_place(slot));
         let (mut bytes, mut freed_bytes) = (0, 0);
-        while slot < self.directory.len() && bytes < bytes_target {
+        while slot <= last_slot && bytes < bytes_target {
             let index = self.directory[slot] as usize;
             let next_slot = self.slot_after(slot);
             let bucket_first = self.slot_first_place(slot);
@@ -85,13 +93,18 @@ impl HotMap {
     ) -> usize {
         let bucket = &mut self.buckets[index];
         let kept = match sweep {
+            Sweep::Spare if leaves_little(bucket) => return 0,
             Sweep::Spare => used(bucket),
             Sweep::Age => most_used(bucket),
             Sweep::All => Vec::new(),
+            Sweep::Deletes => {
+                let kept = all_but_deletes(bucket);
+                if kept.len() == bucket.len() {
+                    return 0;
+                }
+                kept
+            }
         };
-        if sweep == Sweep::Spare && leaves_little(bucket) {
-            return 0;
-        }
         self.entries -= bucket.len();
         self.bytes -= bucket.footprint_bytes();
         self.used_bytes -= bucket.used_bytes();
@@ -139,6 +152,12 @@ fn used(bucket: &Bucket) -> Vec<EntryRef> {
     }
     let is_used = |at: &EntryRef| bucket.entry(*at).header.uses > 0;
     bucket.refs().filter(is_used).collect()
+}
+
+/// The entries that are no deletes.
+fn all_but_deletes(bucket: &Bucket) -> Vec<EntryRef> {
+    let stays = |at: &EntryRef| bucket.entry(*at).header.state != State::Tombstone;
+    bucket.refs().filter(stays).collect()
 }
 
 /// The most used entries that together take no more than a bucket may keep.

@@ -91,7 +91,7 @@ fn sweeping_takes_every_dirty_entry_once_in_order_and_leaves_what_was_read() {
     let mut taken = 0;
     let mut last = None;
     for _ in 0..4 {
-        let swept = map.sweep(before / 4, Sweep::Spare);
+        let swept = map.sweep(before / 4, u64::MAX, Sweep::Spare);
         let frozen = Arc::new(swept.frozen.expect("something to take"));
         let mut source = FrozenSource::dirty(Arc::clone(&frozen), hasher.clone());
         while let Some(head) = source.head() {
@@ -115,7 +115,7 @@ fn sweeping_takes_every_dirty_entry_once_in_order_and_leaves_what_was_read() {
     assert_eq!(map.footprint_bytes(), counted_bytes(&map));
     // What is not read again goes once it ages.
     while map.len() > 0 {
-        drop(map.sweep(usize::MAX, Sweep::Age));
+        drop(map.sweep(usize::MAX, u64::MAX, Sweep::Age));
     }
     assert_eq!(map.used_bytes(), 0);
 }
@@ -142,8 +142,8 @@ fn what_is_in_use_is_counted_to_the_byte() {
                 .expect("room"),
             5 => map.forget(place, &key),
             6 if step % 50 == 0 => {
-                let sweep = [Sweep::Spare, Sweep::Age, Sweep::All][rng.usize(..3)];
-                drop(map.sweep(rng.usize(..100_000), sweep));
+                let sweep = [Sweep::Spare, Sweep::Age, Sweep::All, Sweep::Deletes][rng.usize(..4)];
+                drop(map.sweep(rng.usize(..100_000), u64::MAX, sweep));
             }
             _ => map.touch(place, &key),
         }
@@ -170,7 +170,7 @@ fn a_stream_of_writes_passes_by_what_was_read() {
         map.put(hasher.hash(&key(number)).place, &key(number), &[0; 50])
             .expect("room");
         if number % 4000 == 0 {
-            while !map.sweep(100_000, Sweep::Spare).ends {}
+            while !map.sweep(100_000, u64::MAX, Sweep::Spare).ends {}
         }
     }
     let hot = (0..2000).filter(|&number| {
@@ -193,7 +193,7 @@ fn of_more_than_may_stay_the_most_used_stay() {
             map.touch(place, &key(number));
         }
     }
-    while !map.sweep(100_000, Sweep::Age).ends {}
+    while !map.sweep(100_000, u64::MAX, Sweep::Age).ends {}
     let stayed = |uses: u32| {
         let is_hot = |number: &u32| {
             map.get(hasher.hash(&key(*number)).place, &key(*number))

@@ -17,6 +17,8 @@ pub struct StoreConfig {
     pub mem_limit_bytes: u64,
     /// The data directory; none is `--memory-only`.
     pub data_dir: Option<PathBuf>,
+    /// `--disk-limit`.
+    pub disk_limit_bytes: Option<u64>,
     /// The longest value that a put may carry.
     pub value_bytes_max: usize,
     /// Threads that read cold blocks.
@@ -51,6 +53,7 @@ impl StoreConfig {
         Self {
             mem_limit_bytes,
             data_dir,
+            disk_limit_bytes: None,
             value_bytes_max: usize::try_from(mem_limit_bytes / 8)
                 .unwrap_or(usize::MAX)
                 .min(VALUE_BYTES_MAX),
@@ -92,7 +95,7 @@ impl StoreConfig {
     /// How much is done at a time.
     pub(super) fn steps(&self) -> Steps {
         match self.tiny {
-            None => Steps::under(self.mem_limit_bytes),
+            None => Steps::under(self.mem_limit_bytes).within(self.disk_limit_bytes),
             Some(tiny) => Steps {
                 spill_bytes: tiny.spill_bytes,
                 ranges_soon: usize::MAX,

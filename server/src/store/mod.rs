@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -37,12 +37,19 @@ use crate::{
     pool::ReadPool,
     ranges::Ranges,
     readings::Readings,
-    shared::Shared,
+    shared::{Shared, cold_error},
     table::{Table, TableError, TableSpec},
 };
 
 /// The most tables that a server has open.
 pub const TABLES_MAX: usize = 1 << 20;
+
+/// A write waits no longer for disk that merges may give back.
+const DISK_WAIT_MAX: Duration = Duration::from_secs(60);
+/// It looks this often.
+const DISK_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Where nothing else is let in, discards may take this share more than entries may.
+const DISCARDS_SHARE: usize = 16;
 
 /// What opening a table found or made.
 #[derive(Debug)]
@@ -139,6 +146,7 @@ impl Store {
                 let mut options =
                     ColdOptions::new(hasher.clone()).with_mem_limit(config.mem_limit_bytes);
                 options.small_run_bytes = config.small_run_bytes;
+                options.disk_limit_bytes = config.disk_limit_bytes;
                 options.faults = config.faults.clone();
                 (Some(manifest), Some(ColdStore::open(dir.path(), options)?))
             }
@@ -161,6 +169,7 @@ impl Store {
             merge_wanted: Bell::default(),
             merge_done: Bell::default(),
             merge_trouble: Mutex::new(None),
+            no_space_to_gain: AtomicBool::new(false),
             #[cfg(test)]
             hooks: crate::table::hooks::Hooks::default(),
         });
@@ -252,11 +261,13 @@ impl Store {
     pub fn close_table(&self, id: TableId) -> Result<(), TableError> {
         let table = self.table(id)?;
         let mut by_name = self.tables.by_name.lock();
-        table.close()?;
+        let emptied = table.close()?;
         if let Some(name) = table.name() {
             by_name.remove(name);
         }
+        drop(by_name);
         self.tables.by_id.write().remove(&id);
+        drop(emptied);
         Ok(())
     }
 
@@ -290,6 +301,7 @@ impl Store {
                 .load(Relaxed)
                 .max(resident_bytes),
             disk_bytes: cold.and_then(|cold| cold.disk_bytes().ok()).unwrap_or(0),
+            disk_limit_bytes: cold.and_then(ColdStore::disk_limit_bytes).unwrap_or(0),
             spilled_entries: counters.spilled_entries.load(Relaxed),
             spilled_bytes: counters.spilled_bytes.load(Relaxed),
             promoted_entries: counters.promoted_entries.load(Relaxed),
@@ -325,9 +337,9 @@ impl Store {
         // Without a cold tier nothing that a write waits for would ever happen: the table itself
         // refuses what has no room, and takes what gives room back.
         let bytes = if self.shared.cold.is_some() { bytes } else { 0 };
-        if bytes > 0 && !self.shared.budget.try_admit(bytes) {
+        if bytes > 0 && (self.is_crowded() || !self.shared.budget.try_admit(bytes)) {
             let began = Instant::now();
-            let admitted = self.shared.budget.admit(bytes).await;
+            let admitted = self.wait_for_room(bytes).await;
             self.shared.counters.stalls.note(began.elapsed());
             admitted?;
         }
@@ -335,6 +347,56 @@ impl Store {
             shared: Arc::clone(&self.shared),
             bytes,
         })
+    }
+
+    /// Lets discards in where nothing else is, up to a bound: until they are spilled, each takes RAM.
+    ///
+    /// # Errors
+    /// `refusal`, if the bound is reached.
+    pub fn admit_discards(
+        &self,
+        bytes: usize,
+        refusal: TableError,
+    ) -> Result<Admission, TableError> {
+        let budget = &self.shared.budget;
+        let bytes_max = budget.entries_bytes_max();
+        if budget.tracked_bytes() + bytes > bytes_max + bytes_max / DISCARDS_SHARE {
+            return Err(refusal);
+        }
+        Ok(Admission {
+            shared: Arc::clone(&self.shared),
+            bytes: 0,
+        })
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.shared
+            .cold
+            .as_ref()
+            .is_some_and(|cold| cold.crowded().is_some())
+    }
+
+    async fn wait_for_room(&self, bytes: usize) -> Result<(), TableError> {
+        self.wait_for_disk().await?;
+        self.shared.budget.admit(bytes).await
+    }
+
+    /// Waits while the disk limit is reached and merges may still give something back.
+    async fn wait_for_disk(&self) -> Result<(), TableError> {
+        let Some(cold) = &self.shared.cold else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        while let Some(full) = cold.crowded() {
+            if self.shared.no_space_to_gain.load(Relaxed) || began.elapsed() > DISK_WAIT_MAX {
+                return Err(cold_error(&full));
+            }
+            self.shared.merge_wanted.ring();
+            tokio::time::sleep(DISK_LOOK_EVERY).await;
+            // A close makes room as well, while the merging thread is busy with one long merge.
+            cold.look_for_room().map_err(|error| cold_error(&error))?;
+        }
+        Ok(())
     }
 
     /// Ends the threads, spills named tables, drops temporary ones, and marks the directory as
@@ -403,7 +465,9 @@ impl Store {
     pub(crate) fn relieve_now(&self) {
         governor::relieve_now(&self.shared, &self.tables);
         for table in self.tables.all() {
-            while table.merge_one().expect("a merge") == crate::table::MergeDone::Some {}
+            while table.merge_one(crate::table::Need::Order).expect("a merge")
+                == crate::table::MergeDone::Some
+            {}
         }
     }
 
@@ -465,7 +529,7 @@ impl Store {
         })?;
         if self.shared.cold.is_some() {
             let (shared, tables) = (Arc::clone(&self.shared), Arc::clone(&self.tables));
-            self.start_thread("merge", move || governor::merge(&shared, &tables))?;
+            self.start_thread("merge", move || governor::upkeep(&shared, &tables))?;
         }
         Ok(())
     }

@@ -63,7 +63,8 @@ impl Store {
             self.tables.by_id.write().insert(id, table);
         }
         used.sort_unstable();
-        self.remove_leftovers(cold, &used)
+        self.remove_leftovers(cold, &used)?;
+        Ok(cold.started()?)
     }
 
     fn remove_leftovers(&self, cold: &ColdStore, used: &[RunId]) -> Result<(), StoreError> {

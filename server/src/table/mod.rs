@@ -3,7 +3,8 @@
 //! What a key's entry is, from new to old: the hot map; the intervals in transit, which left the
 //! hot map and are being written; the runs of the key's range. A base or a tombstone ends the look
 //! down, a fragment goes on. `write` changes the hot map, `read` folds all levels, `scan` and
-//! `count` do so in order, `spill` moves intervals down, and `merge` keeps the runs few.
+//! `count` do so in order, `spill` moves intervals down, and `merge` keeps the runs few, as `due`
+//! decides, to whom `depth` says what is too many, and `survey` what is garbage.
 
 mod check;
 mod write;
@@ -13,13 +14,18 @@ mod stream;
 mod scan;
 mod count;
 mod spill;
+mod interval;
+mod survey;
+mod depth;
+mod due;
+mod deletes;
 mod merge;
 #[cfg(test)]
 pub(crate) mod hooks;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use rhash_protocol::{ErrorCode, TableId, TableInfo, TableKind, WireError};
@@ -36,9 +42,13 @@ use crate::{
 };
 
 pub(crate) use lookup::{Found, ReadName};
-pub(crate) use merge::{MergeDone, RUNS_STALL};
+pub(crate) use merge::{MergeDone, Need};
 pub use read::{Allowance, Unbounded};
 pub(crate) use spill::Spilled;
+
+use depth::Depths;
+use due::SETTLED_AFTER;
+use survey::Survey;
 
 /// A result that is there at once, or comes from the read pool. What a table looked up in RAM was
 /// looked up when the method was called, so later writes do not change it.
@@ -92,6 +102,10 @@ pub struct Table {
     /// merge's last, clear and close. Taken before `state` and before the manifest.
     structure: Mutex<()>,
     state: Mutex<State>,
+    /// What is known of the garbage in each range, by its first place; the merging thread's own.
+    surveys: Mutex<BTreeMap<u64, Survey>>,
+    /// The hot map as it was when it was last looked at for deletes; the merging thread's own.
+    looked_at: Mutex<Option<u32>>,
 }
 
 /// The levels of a table; what is done under the lock is done in RAM alone.
@@ -101,12 +115,22 @@ struct State {
     /// Intervals that are being written, newest first.
     transit: Vec<Arc<Frozen>>,
     cold: Arc<Ranges<Arc<Run>>>,
-    /// About how many bytes of each range, by its first place, were overwritten or deleted.
-    garbage: std::collections::BTreeMap<u64, u64>,
+    /// When a run was last spilled; none: not since the start.
+    spilled_at: Option<Instant>,
     /// Changes whenever something leaves RAM or disk, so that a reader sees that what it read
     /// below may be of yesterday.
     epoch: u64,
+    /// How often the table was cleared or closed.
+    emptied: u64,
     closed: bool,
+}
+
+/// What a table had, freed when this is dropped: outside of all locks, since a large one takes a while.
+#[derive(Debug)]
+pub(crate) struct Emptied {
+    _hot: HotMap,
+    _transit: Vec<Arc<Frozen>>,
+    _cold: Arc<Ranges<Arc<Run>>>,
 }
 
 impl RunHandle for Arc<Run> {
@@ -131,8 +155,9 @@ impl Table {
             hot: HotMap::new(),
             transit: Vec::new(),
             cold: Arc::new(cold),
-            garbage: std::collections::BTreeMap::new(),
+            spilled_at: None,
             epoch: 0,
+            emptied: 0,
             closed: false,
         };
         shared.budget.settle(0, state.hot.footprint_bytes());
@@ -144,6 +169,8 @@ impl Table {
             shared,
             structure: Mutex::new(()),
             state: Mutex::new(state),
+            surveys: Mutex::new(BTreeMap::new()),
+            looked_at: Mutex::new(None),
         })
     }
 
@@ -160,6 +187,11 @@ impl Table {
     /// What its entries are.
     pub fn kind(&self) -> TableKind {
         self.kind
+    }
+
+    /// How many runs are too many for it.
+    pub(crate) fn depths(&self) -> Depths {
+        Depths::of(self.kind)
     }
 
     /// How its keys and values are encoded.
@@ -200,17 +232,23 @@ impl Table {
     /// # Errors
     /// The table is closed, or the change cannot be written down.
     pub fn clear(self: &Arc<Self>) -> Result<(), TableError> {
-        self.empty(false)
+        self.empty(false).map(drop)
     }
 
-    /// Frees the table in both tiers. Reads that are under way still find what they looked up.
-    pub(crate) fn close(&self) -> Result<(), TableError> {
+    /// Takes the table out of both tiers; it is freed with what is returned. Reads that are under way
+    /// still find what they looked up.
+    pub(crate) fn close(&self) -> Result<Emptied, TableError> {
         self.empty(true)
     }
 
     /// Whether the table was closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().closed
+    }
+
+    /// How often the table was cleared or closed: what was seen before is then gone.
+    fn emptied(&self) -> u64 {
+        self.state.lock().emptied
     }
 
     /// All runs of the table.
@@ -227,7 +265,7 @@ impl Table {
         }
     }
 
-    fn empty(&self, close: bool) -> Result<(), TableError> {
+    fn empty(&self, close: bool) -> Result<Emptied, TableError> {
         let _structure = self.structure.lock();
         if self.is_closed() {
             return Err(self.closed_error());
@@ -246,8 +284,8 @@ impl Table {
         let hot = std::mem::replace(&mut state.hot, HotMap::new());
         let transit = std::mem::take(&mut state.transit);
         let cold = std::mem::replace(&mut state.cold, Arc::new(Ranges::new()));
-        state.garbage.clear();
         state.epoch += 1;
+        state.emptied += 1;
         state.closed = close;
         let bytes_after = if close { 0 } else { state.ram_bytes() };
         self.shared.budget.settle(bytes_before, bytes_after);
@@ -255,9 +293,11 @@ impl Table {
         for run in cold.runs() {
             run.remove_on_drop();
         }
-        // Freed outside of the lock: a large table takes a while.
-        drop((hot, transit, cold));
-        Ok(())
+        Ok(Emptied {
+            _hot: hot,
+            _transit: transit,
+            _cold: cold,
+        })
     }
 
     /// Runs `read` on the pool, and answers with what it returns.
@@ -298,6 +338,12 @@ impl State {
                 .iter()
                 .map(|frozen| frozen.footprint_bytes())
                 .sum::<usize>()
+    }
+
+    /// Whether nothing was spilled for a while.
+    fn is_settled(&self) -> bool {
+        self.spilled_at
+            .is_none_or(|spilled_at| spilled_at.elapsed() >= SETTLED_AFTER)
     }
 
     /// Whether no level below the hot map can have a key of this place.

@@ -5,15 +5,15 @@
 //! it, the run takes their place. A spill that fails leaves the pieces in transit, where they are
 //! read and tried again.
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Instant};
 
 use parking_lot::MutexGuard;
-use rhash_protocol::{ErrorCode, TableKind};
+use rhash_protocol::ErrorCode;
 
-use super::{Table, TableError};
+use super::{Table, TableError, interval::Interval};
 use crate::{
     background,
-    cold::{ColdError, ColdStore, RecordKind, RecordSource, Run},
+    cold::{Claim, ColdError, ColdStore, Purpose, RecordSource, Run},
     counters::count,
     data_dir::manifest::Edit,
     governor::{Bell, LOOK_EVERY},
@@ -44,39 +44,63 @@ const COPIES_SHARE: usize = 2;
 /// A sweep that took nothing out has done something if it freed this part of what it was to free.
 const FREED_SHARE: usize = 16;
 
-/// The pieces of an interval in transit, in order, and the runs that lie below them.
-type TakenOut = (Vec<Arc<Frozen>>, Arc<Ranges<Arc<Run>>>);
-
 /// What came of taking an interval out.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// Something is in transit.
-    Out(TakenOut),
+    /// The pieces of an interval in transit, in order.
+    Out(Vec<Arc<Frozen>>),
     /// Nothing was to leave, but RAM was freed.
     Freed,
     /// Nothing was to leave.
     Nothing,
 }
 
-/// A run as it was written, and what it makes superfluous.
+/// A run as it was written.
 struct Written {
     run: Option<Arc<Run>>,
     records: u64,
-    /// By the first place of a range: bytes of older runs that the new one hides.
-    hidden: Vec<(u64, u64)>,
 }
 
 impl Table {
     /// Spills about `bytes_target` bytes of hot entries, or what an earlier spill left in transit.
     pub(crate) fn spill(&self, bytes_target: usize, sweep: Sweep) -> Result<Spilled, TableError> {
+        self.spill_for(self.purpose(), bytes_target, sweep)
+    }
+
+    /// Spills about `bytes_target` bytes of hot entries, as far as there is disk for this purpose.
+    pub(super) fn spill_for(
+        &self,
+        purpose: Purpose,
+        bytes_target: usize,
+        sweep: Sweep,
+    ) -> Result<Spilled, TableError> {
         let Some(store) = &self.shared.cold else {
             return Ok(Spilled::Nothing);
         };
+        self.has_room(store, purpose, bytes_target)?;
         match self.take_out(bytes_target, sweep) {
-            Taken::Out(taken_out) => self.write_out(store, taken_out),
+            Taken::Out(pieces) => self.write_out(store, purpose, &pieces),
             Taken::Freed => Ok(Spilled::Some),
             Taken::Nothing => Ok(Spilled::Nothing),
         }
+    }
+
+    /// Whether there is disk for entries that are still to leave RAM. Without it they stay in the hot
+    /// map: in transit they would be in the way of deletes, for which there is more.
+    fn has_room(
+        &self,
+        store: &ColdStore,
+        purpose: Purpose,
+        bytes_target: usize,
+    ) -> Result<(), TableError> {
+        let room = store
+            .room_bytes(purpose)
+            .map_err(|error| cold_error(&error))?;
+        let lacks = purpose == Purpose::Spill && room < bytes_target as u64;
+        if lacks && self.state.lock().transit.is_empty() {
+            return Err(cold_error(&store.disk_full()));
+        }
+        Ok(())
     }
 
     /// Like [`Table::spill`], but writes in the background, and calls `meanwhile` every now and then.
@@ -89,8 +113,9 @@ impl Table {
         let Some(store) = &self.shared.cold else {
             return Ok(Spilled::Nothing);
         };
-        let taken_out = match self.take_out(bytes_target, sweep) {
-            Taken::Out(taken_out) => taken_out,
+        self.has_room(store, self.purpose(), bytes_target)?;
+        let pieces = match self.take_out(bytes_target, sweep) {
+            Taken::Out(pieces) => pieces,
             Taken::Freed => return Ok(Spilled::Some),
             Taken::Nothing => return Ok(Spilled::Nothing),
         };
@@ -98,7 +123,7 @@ impl Table {
         thread::scope(|scope| {
             let write = || {
                 background::step_back();
-                let result = self.write_out(store, taken_out);
+                let result = self.write_out(store, self.purpose(), &pieces);
                 written.ring();
                 result
             };
@@ -120,19 +145,29 @@ impl Table {
         })
     }
 
+    /// A stop keeps what named tables have, whatever the disk limit.
+    fn purpose(&self) -> Purpose {
+        if self.shared.budget.is_stopping() {
+            Purpose::Keep
+        } else {
+            Purpose::Spill
+        }
+    }
+
     fn write_out(
         &self,
         store: &ColdStore,
-        (pieces, cold): TakenOut,
+        purpose: Purpose,
+        pieces: &[Arc<Frozen>],
     ) -> Result<Spilled, TableError> {
         #[cfg(test)]
         self.shared.hooks.reached(super::hooks::Point::SpillFrozen);
         let written = self
-            .write_run(store, &pieces, &cold)
+            .write_run(store, purpose, pieces)
             .map_err(|error| cold_error(&error))?;
         #[cfg(test)]
         self.shared.hooks.reached(super::hooks::Point::SpillWritten);
-        self.take_in(&pieces, written)
+        self.take_in(pieces, written)
     }
 
     /// Whether an interval is in transit, or hot entries are there.
@@ -153,7 +188,7 @@ impl Table {
         }
         let pieces: Vec<_> = state.transit.iter().rev().cloned().collect();
         if !pieces.is_empty() {
-            Taken::Out((pieces, Arc::clone(&state.cold)))
+            Taken::Out(pieces)
         } else if freed_bytes > bytes_target / FREED_SHARE {
             Taken::Freed
         } else {
@@ -169,14 +204,15 @@ impl Table {
         bytes_target: usize,
         sweep: Sweep,
     ) -> usize {
-        let (mut bytes, mut copies_bytes, mut rounds) = (0, 0, 0);
-        let mut freed_bytes = 0;
-        while bytes + freed_bytes < bytes_target && copies_bytes < bytes_target / COPIES_SHARE {
+        let interval = Interval::of(state, bytes_target);
+        let step_bytes = STEP_BYTES.min(bytes_target / COPIES_SHARE).max(1);
+        let (mut bytes, mut freed_bytes, mut copies_bytes, mut rounds) = (0, 0, 0, 0);
+        while !interval.is_enough(bytes + freed_bytes, state.hot.hand())
+            && copies_bytes < bytes_target / COPIES_SHARE
+        {
             let bytes_before = state.ram_bytes();
-            let step_bytes = STEP_BYTES
-                .min(bytes_target / COPIES_SHARE)
-                .min(bytes_target - bytes - freed_bytes);
-            let swept = state.hot.sweep(step_bytes, sweep);
+            let last = interval.last_of_step(state.hot.hand());
+            let swept = state.hot.sweep(step_bytes, last, sweep);
             freed_bytes += swept.freed_bytes;
             if let Some(frozen) = swept.frozen {
                 bytes += frozen.live_bytes();
@@ -200,41 +236,31 @@ impl Table {
     fn write_run(
         &self,
         store: &ColdStore,
+        purpose: Purpose,
         pieces: &[Arc<Frozen>],
-        cold: &Ranges<Arc<Run>>,
     ) -> Result<Written, ColdError> {
         let mut written = Written {
             run: None,
             records: 0,
-            hidden: Vec::new(),
         };
         let sources = pieces
             .iter()
             .map(|piece| FrozenSource::dirty(Arc::clone(piece), self.shared.hasher.clone()));
         let bytes = pieces.iter().map(|piece| piece.live_bytes() as u64).sum();
         let mut writer = None;
-        let (mut range, mut hidden_bytes) = (0, 0);
         for mut source in sources {
             while let Some(record) = source.head() {
                 if writer.is_none() {
-                    writer = Some(store.begin(self.id, bytes)?);
+                    let claim = Claim { purpose, bytes };
+                    writer = Some(store.begin_for(claim, self.id, bytes)?);
                 }
                 if let Some(writer) = &mut writer {
                     writer.push(&record)?;
                 }
                 written.records += 1;
-                while record.hash.place > cold.last_of(range) {
-                    written.note_hidden(cold, range, std::mem::take(&mut hidden_bytes));
-                    range += 1;
-                }
-                if record.kind != RecordKind::Fragment && self.kind != TableKind::Lists {
-                    // It only steers merges: a filter that cannot be read must not keep entries in RAM.
-                    hidden_bytes += bytes_below(cold, range, &record).unwrap_or(0);
-                }
                 source.advance()?;
             }
         }
-        written.note_hidden(cold, range, hidden_bytes);
         written.run = writer.map(|writer| writer.finish(false)).transpose()?;
         Ok(written)
     }
@@ -281,9 +307,7 @@ impl Table {
             count(&self.shared.counters.spilled_entries, written.records);
             count(&self.shared.counters.spilled_bytes, run.bytes());
         }
-        for (range, bytes) in written.hidden {
-            *state.garbage.entry(range).or_default() += bytes;
-        }
+        state.spilled_at = Some(Instant::now());
         // IMPORTANT: the run is among the cold ones before the pieces leave RAM.
         let left = std::mem::take(&mut state.transit);
         state.epoch += 1;
@@ -308,29 +332,4 @@ fn panicked() -> TableError {
         code: ErrorCode::Storage,
         text: "a spill failed inside the server; its log says more".to_owned(),
     }
-}
-
-impl Written {
-    fn note_hidden(&mut self, cold: &Ranges<Arc<Run>>, range: usize, bytes: u64) {
-        if let Some(range) = cold.get(range)
-            && bytes > 0
-        {
-            self.hidden.push((range.first, bytes));
-        }
-    }
-}
-
-/// About how many bytes of older records a base or a tombstone hides, by the runs' filters.
-fn bytes_below(
-    cold: &Ranges<Arc<Run>>,
-    range: usize,
-    record: &crate::cold::Record<'_>,
-) -> Result<u64, ColdError> {
-    let mut bytes = 0;
-    for run in cold.get(range).map_or([].as_slice(), |range| &range.runs) {
-        if run.may_contain(record.hash)? {
-            bytes += run.bytes() / run.keys().max(1);
-        }
-    }
-    Ok(bytes)
 }

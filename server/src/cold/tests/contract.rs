@@ -373,6 +373,7 @@ fn threads_read_a_run_while_it_is_merged_and_removed() {
             kind: rhash_protocol::TableKind::Lists,
             places: 0..=u64::MAX,
             includes_oldest: false,
+            claim: unlimited(),
             sync: false,
             read_ahead_bytes: 4096,
             note: [0; NOTE_BYTES],

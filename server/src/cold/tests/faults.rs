@@ -10,6 +10,7 @@ fn plan() -> MergePlan {
         kind: TableKind::Lists,
         places: 0..=u64::MAX,
         includes_oldest: false,
+        claim: unlimited(),
         sync: true,
         read_ahead_bytes: 2000,
         note: [0; NOTE_BYTES],

@@ -1,6 +1,12 @@
 //! What is particular to one home: which runs it gets, and what it finds after a crash.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
+use crate::cold::{
+    home::Home,
+    sled_home::{Moved, SledHome},
+};
 
 fn options() -> ColdOptions {
     ColdOptions::new(hasher(64))
@@ -193,4 +199,130 @@ fn blocks_of_small_records_lie_in_one_page_each() {
     }
     assert!(blocks > 500, "{blocks} blocks");
     assert!(all_of(&run, 1 << 16) == records);
+}
+
+fn sled_home(dir: &std::path::Path) -> Arc<SledHome> {
+    Arc::new(SledHome::open(dir, 64 << 10).unwrap())
+}
+
+fn store_on(home: &Arc<SledHome>) -> ColdStore {
+    ColdStore::with_home(options(), Arc::clone(home) as Arc<dyn Home>)
+}
+
+/// The directories of sled in a data directory.
+fn sled_dirs(dir: &std::path::Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("sled"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// sled's files only grew: what small tables had once taken was never given back.
+#[test]
+fn sled_gives_back_what_runs_took_that_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = sled_home(dir.path());
+    let store = store_on(&home);
+    let kept = write_expecting(&store, 10, 40_000);
+    for _ in 0..2 {
+        let runs: Vec<_> = (0..150)
+            .map(|_| write_expecting(&store, 10, 60_000))
+            .collect();
+        assert_eq!(store.give_back().unwrap(), 0, "most of it is live");
+        let disk_bytes = store.disk_bytes().unwrap();
+        runs.iter().for_each(|run| run.remove_on_drop());
+        drop(runs);
+        let given_back = store.give_back().unwrap();
+        assert!(given_back > 5 << 20, "{given_back} of {disk_bytes}");
+        assert!(store.disk_bytes().unwrap() < 4 << 20);
+        assert_eq!(store.give_back().unwrap(), 0, "it is given back already");
+        assert!(all_of(&kept, 0) == [one_record(40_000)]);
+    }
+    assert_eq!(sled_dirs(dir.path()), ["sled-2"]);
+}
+
+#[test]
+fn reads_and_writes_go_on_while_sled_is_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = sled_home(dir.path());
+    let store = store_on(&home);
+    let runs: Vec<_> = (1..20)
+        .map(|n| write_expecting(&store, 10, n * 1000))
+        .collect();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for (number, run) in runs.iter().enumerate() {
+                    assert!(all_of(run, 0) == [one_record((number + 1) * 1000)]);
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let run = write_expecting(&store, 10, 5000);
+                assert!(all_of(&run, 0) == [one_record(5000)]);
+                run.remove_on_drop();
+            }
+        });
+        for _ in 0..5 {
+            home.move_on(&|_| Ok(())).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(store.list().unwrap().len(), runs.len());
+}
+
+/// A crash at any point of a move leaves what the start finds whole, and one directory.
+#[test]
+fn a_move_that_a_crash_ends_is_done_or_never_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = sled_home(dir.path());
+    let store = store_on(&home);
+    let run = write_expecting(&store, 10, 40_000);
+    write_expecting(&store, 10, 60_000).remove_on_drop();
+    for point in [
+        Moved::Copied,
+        Moved::Synced,
+        Moved::Complete,
+        Moved::Swapped,
+    ] {
+        let crashed = tempfile::tempdir().unwrap();
+        let copied = home.move_on(&|reached| {
+            if reached == point {
+                copy_all(dir.path(), crashed.path());
+            }
+            Ok(())
+        });
+        copied.unwrap();
+        let found = store_on(&sled_home(crashed.path()));
+        let ids: Vec<_> = found.list().unwrap().iter().map(|run| run.id).collect();
+        assert!(ids.contains(&run.id()), "{point:?}");
+        let found = found.open_run(run.id()).unwrap();
+        assert!(all_of(&found, 0) == [one_record(40_000)], "{point:?}");
+        assert_eq!(sled_dirs(crashed.path()).len(), 1, "{point:?}");
+    }
+}
+
+#[test]
+fn a_move_that_fails_leaves_all_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = sled_home(dir.path());
+    let store = store_on(&home);
+    let run = write_expecting(&store, 10, 40_000);
+    for point in [Moved::Copied, Moved::Synced] {
+        let moved = home.move_on(&|reached| match reached == point {
+            true => Err(ColdError::Cancelled),
+            false => Ok(()),
+        });
+        assert!(matches!(moved, Err(ColdError::Cancelled)));
+        assert_eq!(sled_dirs(dir.path()), ["sled"]);
+        assert!(all_of(&run, 0) == [one_record(40_000)]);
+    }
+    drop((run, store, home));
+    let store = store_on(&sled_home(dir.path()));
+    assert_eq!(store.list().unwrap().len(), 1);
 }

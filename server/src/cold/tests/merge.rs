@@ -109,6 +109,7 @@ fn plan(kind: TableKind, includes_oldest: bool) -> MergePlan {
         kind,
         places: 0..=u64::MAX,
         includes_oldest,
+        claim: unlimited(),
         sync: false,
         read_ahead_bytes: 8192,
         note: [0; NOTE_BYTES],

@@ -129,6 +129,14 @@ fn hasher(place_bits: u32) -> KeyHasher {
     KeyHasher::new(&[7; 16]).with_place_bits(place_bits)
 }
 
+/// Room in stores without a limit.
+fn unlimited() -> Claim {
+    Claim {
+        purpose: Purpose::Merge,
+        bytes: 0,
+    }
+}
+
 fn write(store: &ColdStore, records: &[Owned]) -> Arc<Run> {
     let mut writer = store.begin(5, 1000).unwrap();
     for record in records {

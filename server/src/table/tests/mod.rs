@@ -5,4 +5,5 @@ mod model;
 mod answer_length;
 mod recovery;
 mod working_set;
+mod space;
 mod support;

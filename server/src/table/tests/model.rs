@@ -11,12 +11,14 @@ use super::support::{
 use crate::{
     hot::Sweep,
     store::Store,
-    table::{MergeDone, Table},
+    table::{MergeDone, Need, Table},
 };
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const STEPS: usize = 300;
+/// Merges for garbage must come to an end, however wrong estimates are.
+const MERGES_MAX: usize = 1000;
 
 /// Which states the sequences have been in, for the test to insist on.
 #[derive(Debug, Default)]
@@ -177,7 +179,7 @@ impl<'a> Sequence<'a> {
     }
 
     fn any_sweep(&mut self) -> Sweep {
-        [Sweep::Spare, Sweep::Age, Sweep::All][self.rng.usize(..3)]
+        [Sweep::Spare, Sweep::Age, Sweep::All, Sweep::Deletes][self.rng.usize(..4)]
     }
 
     fn step(&mut self, visited: &mut Visited) {
@@ -326,7 +328,12 @@ impl<'a> Sequence<'a> {
 
     fn merge(&mut self, visited: &mut Visited) {
         if self.rng.bool() {
-            while self.table.merge_one().expect("a merge") == MergeDone::Some {}
+            let need = [Need::Order, Need::Space][self.rng.usize(..2)];
+            let mut merges = 0;
+            while self.table.merge_one(need).expect("a merge") == MergeDone::Some {
+                merges += 1;
+                assert!(merges < MERGES_MAX, "still merging");
+            }
         } else if self.table.merge_some(&mut self.rng).expect("a merge") {
             visited.whole_merges += 1;
         }

@@ -1,0 +1,145 @@
+//! The directories that sled lives in, one after the other: `sled`, `sled-1`, `sled-2`, …
+//!
+//! sled gives no disk back, so from time to time what is live is moved to a new directory and the
+//! old one is removed. A directory that is being filled lacks the file `COMPLETE`; of those that
+//! have it the last one counts, and a start removes all others. The first one needs none.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::{error::ColdError, file_home::sync_dir};
+
+/// The first directory, inside the data directory; later ones have `-` and a number after it.
+const FIRST: &str = "sled";
+/// Says that a directory has all that the one before it had.
+const COMPLETE: &str = "COMPLETE";
+
+/// Whether there is any.
+pub(super) fn any(data_dir: &Path) -> Result<bool, ColdError> {
+    Ok(!numbers(data_dir)?.is_empty())
+}
+
+/// One of the directories. It is removed when the last who uses it is done, if it is out of use.
+#[derive(Debug)]
+pub(super) struct SledDir {
+    data_dir: PathBuf,
+    number: u64,
+    path: PathBuf,
+    out_of_use: AtomicBool,
+}
+
+impl SledDir {
+    /// The directory that counts; all others are removed.
+    pub(super) fn current(data_dir: &Path) -> Result<Self, ColdError> {
+        let mut current = 0;
+        let numbers = numbers(data_dir)?;
+        for &number in &numbers {
+            if number > current && path(data_dir, number).join(COMPLETE).exists() {
+                current = number;
+            }
+        }
+        for number in numbers {
+            if number != current {
+                remove(&path(data_dir, number))?;
+            }
+        }
+        let dir = Self::numbered(data_dir, current);
+        fs::create_dir_all(&dir.path).map_err(|error| ColdError::io("create", &dir.path, error))?;
+        Ok(dir)
+    }
+
+    /// A new one after this one, which does not count before it is complete.
+    pub(super) fn begin_next(&self) -> Result<Self, ColdError> {
+        let next = Self::numbered(&self.data_dir, self.number.saturating_add(1));
+        remove(&next.path)?;
+        fs::create_dir(&next.path).map_err(|error| ColdError::io("create", &next.path, error))?;
+        next.out_of_use.store(true, Ordering::Relaxed);
+        Ok(next)
+    }
+
+    /// Lets it count in the place of the one before. All that is in it must have been synced.
+    pub(super) fn complete(&self) -> Result<(), ColdError> {
+        // IMPORTANT: its name first, or after a power cut the mark of a directory that nobody finds
+        // might be all that says where the runs are.
+        sync_dir(&self.data_dir)?;
+        let mark = self.path.join(COMPLETE);
+        let made = File::create(&mark).and_then(|file| file.sync_all());
+        made.map_err(|error| ColdError::io("create", &mark, error))?;
+        sync_dir(&self.path)?;
+        self.out_of_use.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Has it removed once nobody uses it.
+    pub(super) fn retire(&self) {
+        self.out_of_use.store(true, Ordering::Relaxed);
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn numbered(data_dir: &Path, number: u64) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            number,
+            path: path(data_dir, number),
+            out_of_use: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Drop for SledDir {
+    fn drop(&mut self) {
+        if self.out_of_use.load(Ordering::Relaxed)
+            && let Err(error) = remove(&self.path)
+        {
+            tracing::warn!(%error, "a directory of sled that is out of use stays until the next start");
+        }
+    }
+}
+
+fn path(data_dir: &Path, number: u64) -> PathBuf {
+    match number {
+        0 => data_dir.join(FIRST),
+        number => data_dir.join(format!("{FIRST}-{number}")),
+    }
+}
+
+/// The numbers of the directories that are there.
+fn numbers(data_dir: &Path) -> Result<Vec<u64>, ColdError> {
+    let fail = |error| ColdError::io("list", data_dir, error);
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(data_dir).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(FIRST)) else {
+            continue;
+        };
+        match rest.strip_prefix('-') {
+            None if rest.is_empty() => numbers.push(0),
+            Some(number) => numbers.extend(number.parse::<u64>().ok().filter(|&number| number > 0)),
+            None => {}
+        }
+    }
+    Ok(numbers)
+}
+
+fn remove(dir: &Path) -> Result<(), ColdError> {
+    // IMPORTANT: the mark first, or what a failure leaves of the directory might count.
+    removed(dir, fs::remove_file(dir.join(COMPLETE)))?;
+    removed(dir, fs::remove_dir_all(dir))
+}
+
+fn removed(dir: &Path, result: io::Result<()>) -> Result<(), ColdError> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(ColdError::io("remove", dir, error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,65 @@
+//! How many files this process may have open, and what that is shared out to.
+//!
+//! ```text
+//! a quarter   run files that are kept open, 256 at most
+//! a half      connections
+//! a quarter   the rest: sled, the manifest, files being written, reads in flight, the runtime
+//! ```
+//!
+//! However much data there is, no more run files are open than that: 1,024 files suffice for any.
+
+use std::{fs, sync::LazyLock};
+
+/// What is assumed where the system does not say.
+const ASSUMED: usize = 1024;
+/// More run files need not be open at once: opening one costs less than reading a block.
+const RUN_FILES_MAX: usize = 256;
+/// With fewer the server could not work.
+const RUN_FILES_MIN: usize = 16;
+/// The fewest connections that are let in all the same.
+const CONNECTIONS_MIN: u64 = 16;
+
+static OPEN_FILES_MAX: LazyLock<usize> = LazyLock::new(|| {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    soft_limit(&limits).unwrap_or(ASSUMED)
+});
+
+/// How many run files are kept open at once.
+pub(crate) fn run_files_max() -> usize {
+    (*OPEN_FILES_MAX / 4).clamp(RUN_FILES_MIN, RUN_FILES_MAX)
+}
+
+/// How many connections there are files for.
+pub(crate) fn connections_max() -> u64 {
+    (*OPEN_FILES_MAX as u64 / 2).max(CONNECTIONS_MIN)
+}
+
+/// The soft limit of open files, of the kernel's table of limits.
+fn soft_limit(limits: &str) -> Option<usize> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_table_is_read() {
+        let table = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                     Max processes             95790                95790                processes \n\
+                     Max open files            1024                 524288               files     \n";
+        assert_eq!(soft_limit(table), Some(1024));
+        assert_eq!(
+            soft_limit("Max open files unlimited unlimited"),
+            Some(usize::MAX)
+        );
+        assert_eq!(soft_limit("nothing"), None);
+        assert!(run_files_max() >= RUN_FILES_MIN);
+    }
+}

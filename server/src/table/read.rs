@@ -39,6 +39,10 @@ pub trait Allowance: std::fmt::Debug + Send + Sync {
     fn raise_to(&self, bytes: usize) -> bool;
 }
 
+/// The first value of a batch finds so much room, whatever the others took meanwhile: or it would
+/// have to be fetched apart.
+const FIRST_VALUE_BYTES: usize = 8 << 10;
+
 /// As long as answers are.
 #[derive(Debug, Clone, Copy)]
 pub struct Unbounded;
@@ -282,7 +286,7 @@ impl BatchRead {
             }
             if let Ok(Found::Value(value)) = &found {
                 let value_bytes = value.len();
-                if !self.has_room(value_bytes) {
+                if !self.has_room(number, value_bytes) {
                     if number > 0 {
                         break;
                     }
@@ -298,10 +302,20 @@ impl BatchRead {
     }
 
     /// Counts a value that was found, if the answer may be as long as it makes it.
-    fn has_room(&self, value_bytes: usize) -> bool {
+    fn has_room(&self, number: usize, value_bytes: usize) -> bool {
+        // Without the first one there is no answer, however far the others are.
+        let first_is_there = self
+            .found
+            .first()
+            .is_some_and(|first| first.get().is_some());
+        let kept_bytes = if number == 0 || first_is_there {
+            0
+        } else {
+            FIRST_VALUE_BYTES
+        };
         let before = self.found_bytes.fetch_add(value_bytes, Relaxed);
         let answer_bytes = self.asked.packed.len() + before + value_bytes + SLOT_BYTES;
-        let fits = allows(&*self.asked.allowance, answer_bytes);
+        let fits = allows(&*self.asked.allowance, answer_bytes + kept_bytes);
         if !fits {
             self.found_bytes.fetch_sub(value_bytes, Relaxed);
         }

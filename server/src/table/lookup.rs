@@ -13,6 +13,11 @@ use crate::{
     shared::cold_error,
 };
 
+/// What was folded from a fragment in RAM and what lies below it must be spilled as a whole again, so it is
+/// kept in RAM up to this length: to write so much once more costs about what a single get does that
+/// reads a block of each of a few runs.
+const FOLDED_BYTES_MAX: usize = 8 * 1024;
+
 /// A key whose value lies, at least in part, below the hot map; with all that is needed to read it
 /// without the table's lock.
 #[derive(Debug, Clone)]
@@ -186,8 +191,12 @@ impl Table {
     pub(super) fn maybe_promote(&self, lookup: &Lookup, found: &Found) {
         let Found::Value(value) = found else { return };
         let budget = &self.shared.budget;
-        let worth = lookup.was_cold()
-            && value.len() <= budget.entries_bytes_max() / 64
+        let (bytes_max, dirt) = if lookup.was_cold() {
+            (usize::MAX, Dirt::Clean)
+        } else {
+            (FOLDED_BYTES_MAX, Dirt::Dirty)
+        };
+        let worth = value.len() <= bytes_max.min(budget.entries_bytes_max() / 64)
             && self.shared.readings.mark(self.id, lookup.hash)
             && budget.tracked_bytes() < budget.high_mark();
         if !worth {
@@ -201,7 +210,7 @@ impl Table {
         let (place, key) = (lookup.hash.place, &lookup.key);
         let kept = state
             .hot
-            .promote(place, key, Some(value), Dirt::Clean, Origin::Reads);
+            .promote(place, key, Some(value), dirt, Origin::Reads);
         budget.settle(bytes_before, state.hot.footprint_bytes());
         if kept.is_ok() {
             crate::counters::count(&self.shared.counters.promoted_entries, 1);

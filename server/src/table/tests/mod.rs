@@ -6,4 +6,5 @@ mod answer_length;
 mod recovery;
 mod working_set;
 mod space;
+mod folded;
 mod support;

@@ -87,7 +87,9 @@ impl FromStr for Address {
             None => DEFAULT_PORT,
             Some(port) => port.parse().map_err(|_not_a_number| bad())?,
         };
-        if host.is_empty() || host.contains(['/', ' ', '@']) {
+        let strange =
+            |sign: char| "/@[]".contains(sign) || sign.is_control() || sign.is_whitespace();
+        if host.is_empty() || host.contains(strange) {
             return Err(bad());
         }
         Ok(Self {

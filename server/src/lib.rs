@@ -38,3 +38,5 @@ mod flights;
 mod readings;
 mod counters;
 pub mod key_hash;
+#[doc(hidden)]
+pub mod decoders;

@@ -261,7 +261,7 @@ impl Footer {
         Ok(footer)
     }
 
-    fn parse(payload: &[u8]) -> Option<Self> {
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
         Some(Self {
             summary: RunSummary {
                 id: u64_at(payload, 0)?,

@@ -30,6 +30,7 @@ mod hashes;
 mod fold;
 mod merge;
 mod store;
+pub(crate) mod raw;
 #[cfg(test)]
 mod tests;
 

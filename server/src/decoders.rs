@@ -1,0 +1,17 @@
+//! Everything here that decodes bytes from a disk, for tests that hold it against arbitrary ones.
+//! Not for programs.
+
+/// Reads bytes as the parts of a run.
+pub fn run(bytes: &[u8]) {
+    crate::cold::raw::read(bytes);
+}
+
+/// Reads bytes as a manifest, and as one of its records.
+pub fn manifest(bytes: &[u8]) {
+    crate::data_dir::manifest::read_arbitrary(bytes);
+}
+
+/// A manifest, and one of its records without length and checksum.
+pub fn sample_manifests() -> Vec<Vec<u8>> {
+    crate::data_dir::manifest::samples()
+}

@@ -1,8 +1,8 @@
 """Inserts, random gets and iteration of small items, through `h[k] = v`, `h[k]` and iteration.
 
-    python compare.py [--items 200000] [--stores ours-ram,redis,…] [--runs 3] [--json FILE]
+    python compare.py [--items 200000] [--stores ours-ram,redis,…] [--runs 3] [--seconds 10] [--json FILE]
 
-Each store runs in a process of its own, each of its phases for SECONDS at most; what is slower is measured
+Each store runs in a process of its own, each of its phases for `--seconds` at most; what is slower is measured
 on as many items as fit. A phase of writes ends when the store has them all: flushed, committed, answered.
 Of several runs the median counts. Peers that are not installed are named as missing, not left out.
 """
@@ -235,7 +235,9 @@ STORES: Dict[str, Callable[[Path, List[str], List[bytes]], Any]] = {
 }
 
 
-def child(store: str, count: int) -> None:
+def child(store: str, count: int, seconds: float) -> None:
+    global SECONDS
+    SECONDS = seconds
     keys, values = items(count)
     with tempfile.TemporaryDirectory(prefix="mivrhash-bench-") as directory:
         try:
@@ -244,8 +246,9 @@ def child(store: str, count: int) -> None:
             print(json.dumps({"missing": str(error)}))
 
 
-def run(store: str, count: int) -> Dict[str, Any]:
+def run(store: str, count: int, seconds: float) -> Dict[str, Any]:
     command = [sys.executable, __file__, "--child", store, "--items", str(count)]
+    command += ["--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode != 0:
         return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr else "?"}
@@ -268,18 +271,19 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--stores", default=",".join(STORES))
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        return child(given.child, given.items)
+        return child(given.child, given.items, given.seconds)
     print(f"{given.items} items of 16+{VALUE_BYTES} bytes, seed {SEED}, median of {given.runs} runs,")
     print(f"items a second; {os.cpu_count()} cores, Python {platform.python_version()}\n")
     phases = ["inserts", "gets", "iteration", "get_many"]
     print(f"| store | {' | '.join(phases)} |\n|---|{'---:|' * len(phases)}")
     results = {}
     for store in given.stores.split(","):
-        figures = median([run(store, given.items) for _ in range(given.runs)])
+        figures = median([run(store, given.items, given.seconds) for _ in range(given.runs)])
         results[store] = figures
         why = figures.get("missing") or figures.get("failed")
         cells = [why, "", "", ""] if why else [shown(figures.get(phase)) for phase in phases]

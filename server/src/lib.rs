@@ -34,6 +34,7 @@ pub mod data_dir;
 mod governor;
 mod background;
 mod pool;
+mod waiting;
 mod flights;
 mod readings;
 mod counters;

@@ -1,6 +1,10 @@
 //! The threads that read cold blocks, a bounded number with a bounded queue.
 
-use std::{io, thread};
+use std::{
+    io,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    thread,
+};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
@@ -8,6 +12,9 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 const QUEUE_MAX: usize = 4096;
 /// Readers call nothing deep, and a thread's stack counts against the memory limit.
 const STACK_BYTES: usize = 512 * 1024;
+
+/// After so many reads in a row that did not wait for the disk, the next one is taken not to, either.
+const CALM_READS: u32 = 64;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -20,6 +27,10 @@ pub(crate) struct PoolBusy;
 pub(crate) struct ReadPool {
     jobs: Sender<Job>,
     threads: usize,
+    /// The threads that are of use for work that does not wait.
+    cores: usize,
+    /// The last reads that did not wait, up to [`CALM_READS`].
+    calm: AtomicU32,
 }
 
 impl ReadPool {
@@ -33,12 +44,42 @@ impl ReadPool {
                 .stack_size(STACK_BYTES)
                 .spawn(move || queue.iter().for_each(|job| job()))?;
         }
-        Ok(Self { jobs, threads })
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            jobs,
+            threads,
+            cores: cores.min(threads),
+            calm: AtomicU32::new(0),
+        })
     }
 
     /// How many jobs run at a time.
     pub(crate) fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// How many jobs get on with each other that wait for nothing.
+    pub(crate) fn cores(&self) -> usize {
+        self.cores
+    }
+
+    /// Whether reads do not wait for the disk these days.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm.load(Relaxed) >= CALM_READS
+    }
+
+    /// Reads did not wait.
+    pub(crate) fn did_not_wait(&self, reads: u32) {
+        // Two at the same time may count as one: this is an estimate.
+        let calm = self.calm.load(Relaxed);
+        if calm < CALM_READS {
+            self.calm.store(calm.saturating_add(reads), Relaxed);
+        }
+    }
+
+    /// A read waits.
+    pub(crate) fn waits(&self) {
+        self.calm.store(0, Relaxed);
     }
 
     /// Runs `job` on one of the threads.

@@ -210,7 +210,7 @@ impl EncodedTable {
     /// # Errors
     /// As for [`crate::RemoteHash::get`].
     pub fn get(&self, key: EncodedKey) -> Result<Option<Bytes>> {
-        self.run(|core| async move { core.get(key.bytes).await })
+        self.ask(|core| async move { core.get(key.bytes).await })
     }
 
     /// The values of keys, in their order.
@@ -219,7 +219,7 @@ impl EncodedTable {
     /// As for [`crate::RemoteHash::get_many`].
     pub fn get_many(&self, keys: Vec<EncodedKey>) -> Result<Vec<Option<Bytes>>> {
         let keys = keys.into_iter().map(|key| key.bytes).collect();
-        self.run(|core| async move { core.get_many(keys).await })
+        self.ask(|core| async move { core.get_many(keys).await })
     }
 
     /// Whether there is an entry.
@@ -227,7 +227,7 @@ impl EncodedTable {
     /// # Errors
     /// As for [`crate::RemoteHash::contains_key`].
     pub fn contains(&self, key: EncodedKey) -> Result<bool> {
-        self.run(|core| async move { core.contains(key.bytes).await })
+        self.ask(|core| async move { core.contains(key.bytes).await })
     }
 
     /// Writes into the cache if that has room at once; else gives the write back. Never waits.
@@ -290,7 +290,7 @@ impl EncodedTable {
             expected: expected.map(Bytes::from),
             new: new.map(Bytes::from),
         };
-        let outcome = self.run(|core| async move { core.decide(key.bytes, condition).await })?;
+        let outcome = self.ask(|core| async move { core.decide(key.bytes, condition).await })?;
         Ok(match outcome {
             Outcome::Swapped => Ok(()),
             Outcome::Value(value) => Err(Some(value)),
@@ -368,7 +368,7 @@ impl EncodedTable {
     }
 
     fn decide(&self, key: EncodedKey, condition: Condition) -> Result<Option<Bytes>> {
-        let outcome = self.run(|core| async move { core.decide(key.bytes, condition).await })?;
+        let outcome = self.ask(|core| async move { core.decide(key.bytes, condition).await })?;
         Ok(match outcome {
             Outcome::Value(value) => Some(value),
             Outcome::Absent | Outcome::Swapped => None,
@@ -377,6 +377,14 @@ impl EncodedTable {
 
     fn core(&self) -> &Arc<TableCore> {
         self.handle.core()
+    }
+
+    /// A short question.
+    fn ask<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<TableCore>) -> F,
+    ) -> Result<T> {
+        self.client.driver.ask(work(Arc::clone(self.core())))
     }
 
     fn run<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(

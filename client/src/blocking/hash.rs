@@ -71,7 +71,7 @@ impl<K: Item<C>, V: Stored<C>, C: Codec> RemoteHash<K, V, C> {
         let key = self.table.encode_key(key)?;
         let value = match self.core().get_cached(&key)? {
             Cached::Known(value) => value,
-            Cached::Unknown => self.run(|core| async move { core.get(key).await })?,
+            Cached::Unknown => self.ask(|core| async move { core.get(key).await })?,
         };
         value.map(|value| decode_read::<V, C>(&value)).transpose()
     }
@@ -89,7 +89,7 @@ impl<K: Item<C>, V: Stored<C>, C: Codec> RemoteHash<K, V, C> {
             .map(|key| self.table.encode_key(key))
             .collect();
         let keys = keys?;
-        let values = self.run(|core| async move { core.get_many(keys).await })?;
+        let values = self.ask(|core| async move { core.get_many(keys).await })?;
         let decode = |value: bytes::Bytes| decode_read::<V, C>(&value);
         values
             .into_iter()
@@ -103,7 +103,7 @@ impl<K: Item<C>, V: Stored<C>, C: Codec> RemoteHash<K, V, C> {
     /// As for [`crate::RemoteHash::contains_key`].
     pub fn contains_key(&self, key: impl EncodeAs<K, C>) -> Result<bool> {
         let key = self.table.encode_key(key)?;
-        self.run(|core| async move { core.contains(key).await })
+        self.ask(|core| async move { core.contains(key).await })
     }
 
     /// Sets the value of a key; blind.
@@ -323,7 +323,15 @@ impl<K: Item<C>, V: Stored<C>, C: Codec> RemoteHash<K, V, C> {
     }
 
     fn decide(&self, key: Vec<u8>, condition: Condition) -> Result<Outcome> {
-        self.run(|core| async move { core.decide(key, condition).await })
+        self.ask(|core| async move { core.decide(key, condition).await })
+    }
+
+    /// A short question.
+    fn ask<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<TableCore>) -> F,
+    ) -> Result<T> {
+        self.driver.ask(work(Arc::clone(self.core())))
     }
 
     fn run<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(

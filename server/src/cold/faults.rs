@@ -1,4 +1,4 @@
-//! A home that fails on purpose: the nth write, read or sync, chosen by a test.
+//! A home that fails on purpose: the nth write, read or sync, chosen by a test; or is slow.
 
 use std::{
     io,
@@ -14,6 +14,7 @@ use super::{
     home::{Home, RunBytes, RunSink, Shape},
     store::RunId,
 };
+use crate::waiting::{self, WouldWait};
 
 /// Which calls of the disk shall fail; shared by a test and the homes that it made faulty.
 ///
@@ -23,6 +24,9 @@ pub struct Faults {
     writes_until: AtomicU64,
     reads_until: AtomicU64,
     syncs_until: AtomicU64,
+    /// One of so many reads waits for the disk; none at 0.
+    slow_one_of: AtomicU64,
+    reads: AtomicU64,
 }
 
 impl Faults {
@@ -39,6 +43,11 @@ impl Faults {
     /// Lets the `nth` sync from now fail.
     pub fn fail_sync(&self, nth: u64) {
         self.syncs_until.store(nth, Ordering::SeqCst);
+    }
+
+    /// Makes one of so many reads like one of what is not in the page cache; none with 0.
+    pub fn slow_reads(&self, one_of: u64) {
+        self.slow_one_of.store(one_of, Ordering::SeqCst);
     }
 
     fn check(&self, until: &AtomicU64, action: &'static str) -> Result<(), ColdError> {
@@ -64,6 +73,12 @@ impl Faults {
     }
 
     fn read(&self) -> Result<(), ColdError> {
+        let number = self.reads.fetch_add(1, Ordering::SeqCst);
+        let one_of = self.slow_one_of.load(Ordering::SeqCst);
+        if number.checked_rem(one_of) == Some(0) {
+            waiting::before_waiting()
+                .map_err(|WouldWait| ColdError::would_wait(Path::new("a slow home")))?;
+        }
         self.check(&self.reads_until, "read")
     }
 

@@ -17,7 +17,11 @@ use super::{
     open_files::{FileSlot, OpenFiles},
     store::RunId,
 };
-use crate::{file_limit::run_files_max, mapped::Mapped};
+use crate::{
+    file_limit::run_files_max,
+    mapped::Mapped,
+    waiting::{self, WouldWait},
+};
 
 /// The extension of a finished run.
 const FINISHED: &str = "run";
@@ -249,6 +253,22 @@ impl FileBytes {
     }
 }
 
+/// Fills `buffer` if all of it lies in the page cache. Where the system cannot say, it does not.
+pub(crate) fn is_read_at_once(file: &File, buffer: &mut [u8], offset: u64) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let length = buffer.len();
+        let parts = &mut [io::IoSliceMut::new(buffer)];
+        let read = rustix::io::preadv2(file, parts, offset, rustix::io::ReadWriteFlags::NOWAIT);
+        read == Ok(length)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _nothing = (file, buffer, offset);
+        false
+    }
+}
+
 impl RunBytes for FileBytes {
     fn len(&self) -> u64 {
         self.map.bytes().len() as u64
@@ -256,6 +276,13 @@ impl RunBytes for FileBytes {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
         let file = self.open_files.get(&self.slot)?;
+        if waiting::is_watched() {
+            if is_read_at_once(&file, buffer, offset) {
+                return Ok(());
+            }
+            waiting::before_waiting()
+                .map_err(|WouldWait| ColdError::would_wait(&self.slot.path))?;
+        }
         file.read_exact_at(buffer, offset)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => ColdError::Damaged {

@@ -39,6 +39,8 @@ pub(crate) use disk::reserve_bytes;
 pub use disk::{Claim, Purpose};
 pub use error::ColdError;
 pub use faults::Faults;
+#[cfg(test)]
+pub(crate) use file_home::is_read_at_once;
 pub use fold::{BoxedSource, Fold, FoldedKey};
 pub use format::{NOTE_BYTES, RunSummary};
 pub use hashes::HashCursor;

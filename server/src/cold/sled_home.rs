@@ -25,6 +25,7 @@ use super::{
     sled_dirs::SledDir,
     store::RunId,
 };
+use crate::waiting::{self, WouldWait};
 
 /// A longer piece is cut: sled reads up to sixteen neighbours to read one value.
 const VALUE_BYTES_MAX: usize = 2048;
@@ -473,6 +474,8 @@ impl RunBytes for SledBytes {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
+        // sled does not say whether it has what it is asked for.
+        waiting::before_waiting().map_err(|WouldWait| ColdError::would_wait(Path::new("sled")))?;
         if buffer.len() > VALUE_BYTES_MAX {
             let end = offset.saturating_add(buffer.len() as u64);
             return self.read_values(buffer, offset..end);

@@ -11,6 +11,7 @@ use crate::{
     key_hash::KeyHash,
     ranges::Ranges,
     shared::cold_error,
+    waiting,
 };
 
 /// What was folded from a fragment in RAM and what lies below it must be spilled as a whole again, so it is
@@ -152,20 +153,29 @@ impl Table {
 
     /// Reads a looked-up key's value, up to `bytes_max` of it.
     pub(super) fn read(&self, lookup: &Lookup, bytes_max: usize) -> Result<Found, TableError> {
-        let read = || {
-            let Some(mut fold) = self.fold(lookup)? else {
-                return Ok(Found::Absent);
-            };
-            let mut value = Vec::new();
-            while let Some(part) = fold.next_part()? {
-                if value.len() + part.len() > bytes_max {
-                    return Ok(Found::Longer((value.len() + part.len()) as u64));
-                }
-                value.extend_from_slice(part);
-            }
-            Ok(Found::Value(value))
+        self.read_levels(lookup, bytes_max)
+            .map_err(|error| cold_error(&error))
+    }
+
+    /// Reads as [`read_shared`](Self::read_shared) does, unless that would wait for the disk or
+    /// for another reader.
+    pub(super) fn read_at_once(&self, lookup: &Lookup) -> Option<Result<Found, TableError>> {
+        let read = waiting::never(|| self.read_levels(lookup, INLINE_VALUE_BYTES_MAX))?;
+        Some(read.map_err(|error| cold_error(&error)))
+    }
+
+    fn read_levels(&self, lookup: &Lookup, bytes_max: usize) -> Result<Found, ColdError> {
+        let Some(mut fold) = self.fold(lookup)? else {
+            return Ok(Found::Absent);
         };
-        read().map_err(|error: ColdError| cold_error(&error))
+        let mut value = Vec::new();
+        while let Some(part) = fold.next_part()? {
+            if value.len() + part.len() > bytes_max {
+                return Ok(Found::Longer((value.len() + part.len()) as u64));
+            }
+            value.extend_from_slice(part);
+        }
+        Ok(Found::Value(value))
     }
 
     /// Reads as [`read`](Self::read) does what an answer can hold, together with whoever reads the

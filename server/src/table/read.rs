@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
@@ -21,10 +21,19 @@ use super::{
 use crate::{
     hot::{Value, WARMED_AT_ONCE},
     key_hash::KeyHash,
+    pool::PoolBusy,
+    waiting,
 };
 
 /// Keys that one request may have read from below; the client asks again for the others.
 const LOOKUPS_MAX: usize = 4096;
+
+/// Lookups of a batch on which the thread that asked works itself, a few microseconds each: others
+/// wait behind it.
+const AT_ONCE_MAX: usize = 128;
+
+/// Lookups for which it calls nobody to help.
+const ALONE_MAX: usize = 8;
 
 /// What a slot takes beyond its value, for how long an answer will be.
 const SLOT_BYTES: usize = 9;
@@ -208,7 +217,8 @@ struct Asked {
 type Reply = oneshot::Sender<Result<PackedReply, TableError>>;
 
 /// A batch of lookups that the pool's threads work through together, in order, each taking the
-/// next one; whoever finishes last puts the answer together.
+/// next one; whoever finishes last puts the answer together. It begins with as many threads as
+/// there are cores; whoever is about to wait for the disk calls another one first.
 #[derive(Debug)]
 struct BatchRead {
     table: Arc<Table>,
@@ -216,14 +226,28 @@ struct BatchRead {
     found: Vec<OnceLock<Result<Found, TableError>>>,
     found_bytes: AtomicUsize,
     next: AtomicUsize,
+    /// Workers that have not left.
     workers: AtomicUsize,
+    /// Workers that were called so far.
+    called: AtomicUsize,
+    /// Whether one of them waited for the disk.
+    has_waited: AtomicBool,
     reply: Mutex<Option<Reply>>,
 }
 
 impl BatchRead {
     fn start(table: &Arc<Table>, asked: Asked) -> Answer<PackedReply> {
-        let (sender, receiver) = oneshot::channel();
-        let workers = asked.lookups.len().min(table.shared.pool.threads());
+        let (sender, mut receiver) = oneshot::channel();
+        let pool = &table.shared.pool;
+        let lookups = asked.lookups.len();
+        let begins_here =
+            lookups <= AT_ONCE_MAX && asked.question == Question::Value && pool.is_calm();
+        let helpers = match (begins_here, lookups) {
+            (true, ..=ALONE_MAX) => 0,
+            (true, _) => pool.cores().saturating_sub(1),
+            (false, _) => lookups.min(pool.cores()),
+        };
+        let workers = helpers + usize::from(begins_here);
         let batch = Arc::new(Self {
             table: Arc::clone(table),
             found: asked.lookups.iter().map(|_| OnceLock::new()).collect(),
@@ -231,45 +255,112 @@ impl BatchRead {
             found_bytes: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
             workers: AtomicUsize::new(workers),
+            called: AtomicUsize::new(workers),
+            has_waited: AtomicBool::new(false),
             reply: Mutex::new(Some(sender)),
         });
-        for worker in 0..workers {
-            let batch_of_worker = Arc::clone(&batch);
-            if table
-                .shared
-                .pool
-                .submit(move || batch_of_worker.work())
-                .is_err()
-            {
+        for helper in 0..helpers {
+            if batch.submit(None).is_err() {
                 // Those that were taken on do the whole work; without any there is no answer.
-                if worker == 0 {
+                if helper == 0 && !begins_here {
                     return Answer::Ready(Err(busy_error()));
                 }
-                for _ in worker..workers {
+                for _ in helper..helpers {
                     batch.leave();
                 }
                 break;
             }
         }
+        if begins_here {
+            batch.work_at_once();
+            if helpers == 0
+                && let Ok(answered) = receiver.try_recv()
+            {
+                return Answer::Ready(answered);
+            }
+        }
         Answer::Pending(receiver)
     }
 
-    fn work(&self) {
-        loop {
-            let number = self.next.fetch_add(1, Relaxed);
-            let Some(lookup) = self.asked.lookups.get(number) else {
+    /// Reads what lies in the system's page cache on the thread that asked, which saves switches of
+    /// threads; what would wait for the disk goes to the pool.
+    fn work_at_once(self: &Arc<Self>) {
+        while let Some((number, lookup)) = self.next_lookup() {
+            let Some(found) = self.table.read_at_once(lookup) else {
+                self.waits();
+                self.workers.fetch_add(1, Relaxed);
+                if self.submit(Some(number)).is_err() {
+                    self.take(number, lookup, Err(busy_error()));
+                    self.leave();
+                }
                 break;
             };
-            // An answer has at least one key, whoever comes to read it.
-            if number > 0 && self.found_bytes.load(Relaxed) > ANSWER_BYTES_TARGET {
+            if !self.take(number, lookup, found) {
                 break;
             }
-            #[cfg(test)]
-            self.table
-                .shared
-                .hooks
-                .reached(super::hooks::Point::BatchLooked);
-            let mut found = match self.asked.question {
+        }
+        self.leave();
+    }
+
+    /// Has the pool work on, with the lookup of this number first.
+    fn submit(self: &Arc<Self>, first: Option<usize>) -> Result<(), PoolBusy> {
+        let batch = Arc::clone(self);
+        self.table.shared.pool.submit(move || {
+            let told = Arc::clone(&batch);
+            let tell = move || {
+                told.waits();
+                told.call_another();
+            };
+            waiting::telling(Arc::new(tell), || batch.work(first));
+        })
+    }
+
+    fn waits(&self) {
+        self.has_waited.store(true, Relaxed);
+        self.table.shared.pool.waits();
+    }
+
+    /// One more worker is of use, since the one that says so waits for the disk.
+    fn call_another(self: &Arc<Self>) {
+        let most = self
+            .asked
+            .lookups
+            .len()
+            .min(self.table.shared.pool.threads());
+        if self.next.load(Relaxed) >= self.asked.lookups.len()
+            || self.called.fetch_add(1, Relaxed) >= most
+        {
+            return;
+        }
+        // Whoever calls has not left, so that the last one cannot have gone meanwhile.
+        self.workers.fetch_add(1, Relaxed);
+        if self.submit(None).is_err() {
+            self.leave();
+        }
+    }
+
+    /// The next lookup that nobody has begun.
+    fn next_lookup(&self) -> Option<(usize, &Lookup)> {
+        let number = self.next.fetch_add(1, Relaxed);
+        let lookup = self.asked.lookups.get(number)?;
+        // An answer has at least one key, whoever comes to read it.
+        if number > 0 && self.found_bytes.load(Relaxed) > ANSWER_BYTES_TARGET {
+            return None;
+        }
+        #[cfg(test)]
+        self.table
+            .shared
+            .hooks
+            .reached(super::hooks::Point::BatchLooked);
+        Some((number, lookup))
+    }
+
+    fn work(&self, first: Option<usize>) {
+        let first = first.and_then(|number| Some((number, self.asked.lookups.get(number)?)));
+        let mut next = first.or_else(|| self.next_lookup());
+        let mut reads = 0;
+        while let Some((number, lookup)) = next {
+            let found = match self.asked.question {
                 Question::Value => self.table.read_shared(lookup),
                 Question::Presence => self.table.has(lookup).map(|has| {
                     if has {
@@ -279,26 +370,39 @@ impl BatchRead {
                     }
                 }),
             };
-            if let Ok(known) = &found
-                && self.asked.question == Question::Value
-            {
-                self.table.maybe_promote(lookup, known);
+            reads += 1;
+            if !self.take(number, lookup, found) {
+                break;
             }
-            if let Ok(Found::Value(value)) = &found {
-                let value_bytes = value.len();
-                if !self.has_room(number, value_bytes) {
-                    if number > 0 {
-                        break;
-                    }
-                    found = Ok(Found::Longer(value_bytes as u64));
-                }
-            }
-            if let Some(slot) = self.found.get(number) {
-                // Each number is taken once, so the slot is empty.
-                drop(slot.set(found));
-            }
+            next = self.next_lookup();
+        }
+        if !self.has_waited.load(Relaxed) {
+            self.table.shared.pool.did_not_wait(reads);
         }
         self.leave();
+    }
+
+    /// Takes what was found of a key into the answer; says whether others may follow it.
+    fn take(&self, number: usize, lookup: &Lookup, mut found: Result<Found, TableError>) -> bool {
+        if let Ok(known) = &found
+            && self.asked.question == Question::Value
+        {
+            self.table.maybe_promote(lookup, known);
+        }
+        if let Ok(Found::Value(value)) = &found {
+            let value_bytes = value.len();
+            if !self.has_room(number, value_bytes) {
+                if number > 0 {
+                    return false;
+                }
+                found = Ok(Found::Longer(value_bytes as u64));
+            }
+        }
+        if let Some(slot) = self.found.get(number) {
+            // Each number is taken once, so the slot is empty.
+            drop(slot.set(found));
+        }
+        true
     }
 
     /// Counts a value that was found, if the answer may be as long as it makes it.

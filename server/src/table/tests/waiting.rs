@@ -1,0 +1,113 @@
+//! Who reads cold keys: the thread that asks, while reads do not wait for the disk; else the pool.
+
+use std::{fs, path::Path, sync::Arc};
+
+use rhash_protocol::{Keys, Op, TableKind, packed::push_bytes};
+
+use super::support::{first_seed, get, open_faulty, open_table, wait, write};
+use crate::{
+    cold::Faults,
+    hot::Sweep,
+    store::Store,
+    table::{Answer, Table},
+    waiting,
+};
+
+const KEYS: u32 = 600;
+
+/// A table with no entry in RAM.
+fn cold_table(dir: &Path) -> (Arc<Store>, Arc<Table>, Arc<Faults>) {
+    let (store, faults) = open_faulty(dir);
+    let table = open_table(&store, "t", TableKind::Values);
+    for key in 0..KEYS {
+        let (key, value) = (key.to_be_bytes(), value(key));
+        write(
+            &table,
+            &[Op::Put {
+                key: &key,
+                value: &value,
+            }],
+        )
+        .expect("a write");
+    }
+    while table.has_unspilled() {
+        table.spill(usize::MAX, Sweep::All).expect("a spill");
+    }
+    (store, table, faults)
+}
+
+fn value(key: u32) -> Vec<u8> {
+    key.to_be_bytes().repeat(20)
+}
+
+fn check(table: &Arc<Table>, keys: &[u32]) {
+    let names: Vec<_> = keys.iter().map(|key| key.to_be_bytes()).collect();
+    let names: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
+    let expected: Vec<_> = keys
+        .iter()
+        .map(|&key| (key < KEYS).then(|| value(key)))
+        .collect();
+    assert_eq!(get(table, &names).expect("a get"), expected);
+}
+
+/// Whether the answer to a get of one key was there at once.
+fn is_ready(table: &Arc<Table>, key: u32) -> bool {
+    let mut packed = Vec::new();
+    push_bytes(&mut packed, &key.to_be_bytes());
+    let answer = table.get(Keys::new(1, &packed));
+    let is_ready = matches!(answer, Answer::Ready(_));
+    assert_eq!(wait(answer).expect("a get").count, 1);
+    is_ready
+}
+
+/// Whether the file system says that something lies in the page cache.
+fn tells(dir: &Path) -> bool {
+    let path = dir.join("probe");
+    fs::write(&path, [7; 100]).expect("a file");
+    let file = fs::File::open(&path).expect("the file");
+    crate::cold::is_read_at_once(&file, &mut [0; 100], 0)
+}
+
+#[test]
+fn the_thread_that_asks_reads_what_is_in_the_page_cache() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_store, table, faults) = cold_table(dir.path());
+    // No key is asked for twice, since that would bring it into RAM.
+    assert!(!is_ready(&table, 0), "nothing is known of the disk yet");
+    let first: Vec<u32> = (1..100).chain(KEYS..KEYS + 50).collect();
+    check(&table, &first);
+    if !tells(dir.path()) {
+        assert!(!is_ready(&table, 100));
+        return;
+    }
+    assert!((100..200).all(|key| is_ready(&table, key)));
+    let several: Vec<u32> = (200..300).collect();
+    check(&table, &several);
+    faults.slow_reads(1);
+    assert!(!is_ready(&table, 300), "the pool waits, and not the thread");
+    assert!(!is_ready(&table, 301));
+    check(&table, &[302, KEYS + 1]);
+    faults.slow_reads(0);
+    (303..400).for_each(|key| check(&table, &[key]));
+    assert!(is_ready(&table, 400), "waits are forgotten after a while");
+}
+
+#[test]
+fn answers_are_right_however_many_reads_wait() {
+    let seed = first_seed();
+    println!("RHASH_MODEL_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_store, table, faults) = cold_table(dir.path());
+    for _ in 0..300 {
+        faults.slow_reads([0, 0, 1, 2, 7, 50][random.usize(..6)]);
+        let count = [1, 5, 40, 128, 200][random.usize(..5)];
+        let keys: Vec<u32> = (0..count).map(|_| random.u32(1..KEYS + 20)).collect();
+        check(&table, &keys);
+    }
+    faults.slow_reads(0);
+    faults.fail_read(1);
+    let key = 0u32.to_be_bytes();
+    assert!(get(&table, &[&key]).is_err(), "a failure is no wait");
+    assert!(waiting::never(|| get(&table, &[&key])).is_some());
+}

@@ -19,7 +19,7 @@ use crate::mapped;
 /// The kernel's page; every platform that rhash runs on has this one.
 const PAGE_BYTES: usize = 4096;
 /// Pieces have these sizes; what is longer is not for this place.
-const SIZES_BYTES: [usize; 4] = [8 << 10, 16 << 10, 32 << 10, 64 << 10];
+const SIZES_BYTES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 /// So much address space is mapped at a time.
 const SLAB_BYTES: usize = 1 << 20;
 /// Of what lay warm since the last look, this part is given back at the next.

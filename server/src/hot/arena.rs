@@ -21,9 +21,12 @@ const NARROW_BYTES_MAX: usize = u8::MAX as usize;
 const WIDE_HEADER_BYTES: usize = LENGTHS_AT + 9;
 const CHUNK_BYTES_MIN: usize = 64;
 const CHUNK_BYTES_MAX: usize = 32 * 1024;
-/// An arena of this size goes on in chunks of whole pages.
-const PAGED_FROM_BYTES: usize = 8 * 1024;
-/// From then on a new chunk is about this part of what the arena has already, which bounds the waste.
+/// An arena of this size goes on page by page: thousands of small tables that come and go would leave a
+/// heap full of holes.
+const PAGED_FROM_BYTES: usize = 1024;
+/// An arena of this size goes on in chunks of this size at least, …
+const CHUNKS_FROM_BYTES: usize = 8 * 1024;
+/// … about this part of what it has already, which bounds the waste.
 const CHUNK_SHARE: usize = 16;
 /// Both halves of an [`EntryRef`] have 16 bits.
 const CHUNKS_MAX: usize = 1 << 16;
@@ -354,7 +357,8 @@ impl Arena {
             small if small.max(self.expected_bytes) < PAGED_FROM_BYTES => {
                 (small / 2).max(CHUNK_BYTES_MIN)
             }
-            bytes => (bytes / CHUNK_SHARE).clamp(PAGED_BYTES_MIN, CHUNK_BYTES_MAX),
+            few if few.max(self.expected_bytes) < CHUNKS_FROM_BYTES => PAGED_BYTES_MIN,
+            bytes => (bytes / CHUNK_SHARE).clamp(CHUNKS_FROM_BYTES, CHUNK_BYTES_MAX),
         };
         let chunk = Chunk::with_capacity(bytes.max(1 << share.ilog2()));
         self.capacity_bytes += chunk.capacity();

@@ -201,6 +201,12 @@ impl Table {
         }
         let survey = |(index, range): (usize, &Range<Arc<Run>>)| {
             let last = cold.last_of(index);
+            // Of many small tables each has one such run, and a survey takes more than that does.
+            if let [] | [_] = &range.runs[..]
+                && range.runs.iter().all(|run| run.tombstones() == 0)
+            {
+                return Survey::of_nothing(range, last);
+            }
             let holds = |survey: &&Survey| survey.holds(range, last, patience.change_share);
             if let Some(survey) = kept.get(&range.first).filter(holds) {
                 return *survey;

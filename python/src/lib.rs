@@ -1,6 +1,6 @@
 //! The native half of the Python package `mivrhash`: the client's tables as mappings, and the server.
 //!
-//! In the order of a call's way: `table` is the class below `RHash`, `shared` decides what the caches
+//! In the order of a call's way: `table` is the class below `RHash`, `opening` opens it, `shared` decides what the caches
 //! answer and what the server, `encode` and `decode` turn objects into bytes and back, `rare` those
 //! of the standard library and of numpy, `live` keeps values that can change in place, `trail` makes
 //! batches of gets that follow an iteration, `scan` iterates. `client` connects, `fork` keeps children
@@ -9,6 +9,7 @@
 //! What is not hot is written in Python, in `mivrhash/`.
 
 mod table;
+mod opening;
 mod shared;
 mod live;
 mod trail;

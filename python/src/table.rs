@@ -1,6 +1,6 @@
 //! The handle that `RHash` is made on: a mapping's operations, in Rust where they are hot.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::{
@@ -9,28 +9,15 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple, PyType},
 };
-use rhash_client::{TableKind, blocking::encoded::EncodedSpec};
 use rhash_protocol::OpenMode;
 
 use crate::{
     client::Client,
     errors,
+    opening::{self, Opened},
     scan::{Gives, Scan},
     shared::Shared,
 };
-
-/// The codec of all tables of this package.
-const CODEC: &str = "value";
-
-/// How a table was opened, so that a child of this process can open it again.
-#[derive(Debug)]
-struct Opened {
-    client: Py<Client>,
-    name: Option<String>,
-    kind: TableKind,
-    pickle: bool,
-    live: bool,
-}
 
 /// A handle on a table of a server; without one before `_open`.
 #[pyclass(frozen, subclass, module = "mivrhash._native", name = "Table")]
@@ -56,7 +43,7 @@ impl Table {
             let text = "a temporary table belongs to the process that made it, not to its children";
             return Err(errors::raise(py, "TableClosedError", text));
         }
-        let shared = open(py, &opened, OpenMode::Existing)?;
+        let shared = opened.open(py, OpenMode::Existing)?;
         let before = self.shared.lock().replace(Arc::clone(&shared));
         drop(before);
         Ok(shared)
@@ -65,38 +52,6 @@ impl Table {
     fn take(&self) -> Option<Arc<Shared>> {
         self.shared.lock().take()
     }
-}
-
-fn open(py: Python<'_>, opened: &Opened, mode: OpenMode) -> PyResult<Arc<Shared>> {
-    let client = opened.client.get();
-    if let Some(name) = &opened.name
-        && mode != OpenMode::CreateNew
-    {
-        let there = client.shares.lock().get(name).and_then(Weak::upgrade);
-        if let Some(there) = there
-            && there.fits(opened.kind, opened.pickle, opened.live)
-        {
-            return Ok(there);
-        }
-    }
-    let connection = client.connection(py)?;
-    let spec = EncodedSpec {
-        name: opened.name.clone(),
-        kind: opened.kind,
-        codec: CODEC.to_owned(),
-        mode,
-    };
-    let table = py
-        .detach(move || connection.open_encoded(spec))
-        .map_err(|error| errors::of_client(py, &error))?;
-    let live_bytes = if opened.live { client.live_bytes() } else { 0 };
-    let shared = Arc::new(Shared::new(table, opened.kind, opened.pickle, live_bytes));
-    if let Some(name) = &opened.name {
-        let mut shares = client.shares.lock();
-        shares.retain(|_, share| share.strong_count() > 0);
-        shares.insert(name.clone(), Arc::downgrade(&shared));
-    }
-    Ok(shared)
 }
 
 fn key_error(key: &Bound<'_, PyAny>) -> PyErr {
@@ -127,34 +82,14 @@ impl Table {
         pickle: bool,
         live: bool,
     ) -> PyResult<()> {
-        let kind = match kind {
-            "values" => TableKind::Values,
-            "lists" => TableKind::Lists,
-            "counters" => TableKind::Counters,
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "kind is {other:?}, not 'values', 'lists' or 'counters'"
-                )));
-            }
-        };
-        let mode = match mode {
-            "open" => OpenMode::OpenOrCreate,
-            "existing" => OpenMode::Existing,
-            "create" => OpenMode::CreateNew,
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "mode is {other:?}, not 'open', 'existing' or 'create'"
-                )));
-            }
-        };
         let opened = Arc::new(Opened {
             client,
             name,
-            kind,
+            kind: opening::kind(kind)?,
             pickle,
             live,
         });
-        let shared = open(py, &opened, mode)?;
+        let shared = opened.open(py, opening::mode(mode)?)?;
         *self.opened.lock() = Some(opened);
         let before = self.shared.lock().replace(shared);
         drop(before);
@@ -369,31 +304,7 @@ impl Table {
     /// ...     sorted(h.items())
     /// [(0, 0), (1, 1), (2, 4), (3, 9)]
     fn set_many(&self, py: Python<'_>, entries: &Bound<'_, PyAny>) -> PyResult<()> {
-        let shared = self.shared(py)?;
-        if let Ok(dict) = entries.cast::<PyDict>() {
-            // A copy: the dict may change while a write waits.
-            for entry in dict.items().iter() {
-                let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = entry.extract()?;
-                shared.set(py, shared.key(&key)?, &value)?;
-            }
-            return Ok(());
-        }
-        if let Some(keys) = entries.getattr_opt(intern!(py, "keys"))? {
-            for key in keys.call0()?.try_iter()? {
-                let key = key?;
-                shared.set(py, shared.key(&key)?, &entries.get_item(&key)?)?;
-            }
-            return Ok(());
-        }
-        for (at, entry) in entries.try_iter()?.enumerate() {
-            let entry = entry?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-            let [key, value] = entry.as_slice() else {
-                let text = format!("element #{at} has length {}; 2 is required", entry.len());
-                return Err(PyValueError::new_err(text));
-            };
-            shared.set(py, shared.key(key)?, value)?;
-        }
-        Ok(())
+        self.shared(py)?.set_many(py, entries)
     }
 
     /// Removes an entry, if there is one, without asking the server.

@@ -11,16 +11,16 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rhash_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
 use tokio::sync::Notify;
 
 use crate::error::FailedKeys;
 
+mod limits;
 mod op;
 mod pending;
 mod clean;
@@ -29,9 +29,10 @@ mod tests;
 
 use self::{
     clean::CleanEntries,
-    pending::{Added, BatchLimits, Known, Pending},
+    limits::BATCH_LIMITS,
+    pending::{Added, Known, Pending},
 };
-pub(crate) use self::{clean::ReadMark, op::CachedOp, pending::Batch};
+pub(crate) use self::{clean::ReadMark, limits::CacheLimits, op::CachedOp, pending::Batch};
 
 /// Names a table in the cache; keys carry it as their first bytes.
 pub(crate) type Slot = u32;
@@ -42,26 +43,8 @@ pub(crate) const SLOT_BYTES: usize = size_of::<Slot>();
 /// What a pending entry takes beyond its key and value: map, order and key headers.
 pub(crate) const PENDING_OVERHEAD_BYTES: usize = 200;
 
-const BATCH_LIMITS: BatchLimits = BatchLimits {
-    bytes_target: BATCH_BYTES_TARGET,
-    entries_max: BATCH_ENTRIES_MAX,
-};
-
 /// The epoch of a table that is not open: nothing is kept for it.
 const NO_EPOCH: u64 = u64::MAX;
-
-/// The bounds of a cache.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CacheLimits {
-    pub(crate) bytes_max: usize,
-    pub(crate) items_max: Option<usize>,
-    /// Pending bytes at which the flusher starts.
-    pub(crate) flush_bytes: usize,
-    /// The age at which a write is flushed.
-    pub(crate) flush_interval: Duration,
-    /// The longest value or fragment that the server takes in one operation.
-    pub(crate) op_bytes_max: usize,
-}
 
 /// What the cache says about a key.
 #[derive(Debug)]

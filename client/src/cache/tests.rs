@@ -1,5 +1,7 @@
 //! Tests of the cache without a server.
 
+use std::time::Duration;
+
 use super::*;
 
 const SLOT: Slot = 7;

@@ -2,7 +2,12 @@
 //! this client is alone with the table and knows.
 
 use bytes::Bytes;
-use pyo3::{prelude::*, types::PyList};
+use pyo3::{
+    exceptions::PyValueError,
+    intern,
+    prelude::*,
+    types::{PyDict, PyList},
+};
 use rhash_client::{
     TableKind,
     blocking::encoded::{EncodedKey, EncodedWrite},
@@ -37,6 +42,34 @@ impl Shared {
         let cost = LiveEntry::cost(own.len(), encoded.bytes.len(), encoded.objects);
         self.put_encoded(py, key, encoded.bytes)?;
         self.keep_written(py, live, &own, value, print, cost)
+    }
+
+    /// Sets all entries of a mapping, or of an iterable of pairs.
+    pub(crate) fn set_many(&self, py: Python<'_>, entries: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(dict) = entries.cast::<PyDict>() {
+            // A copy: the dict may change while a write waits.
+            for entry in dict.items().iter() {
+                let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = entry.extract()?;
+                self.set(py, self.key(&key)?, &value)?;
+            }
+            return Ok(());
+        }
+        if let Some(keys) = entries.getattr_opt(intern!(py, "keys"))? {
+            for key in keys.call0()?.try_iter()? {
+                let key = key?;
+                self.set(py, self.key(&key)?, &entries.get_item(&key)?)?;
+            }
+            return Ok(());
+        }
+        for (at, entry) in entries.try_iter()?.enumerate() {
+            let entry = entry?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+            let [key, value] = entry.as_slice() else {
+                let text = format!("element #{at} has length {}; 2 is required", entry.len());
+                return Err(PyValueError::new_err(text));
+            };
+            self.set(py, self.key(key)?, value)?;
+        }
+        Ok(())
     }
 
     /// Whether a value comes back as what it is: a tuple becomes a list where lists are stored.

@@ -251,7 +251,35 @@ impl Arena {
     /// The entry's header.
     #[inline]
     pub(crate) fn header(&self, at: EntryRef) -> Header {
+        Self::read_header(self.entry(at))
+    }
+
+    /// The entry's header, key and value.
+    #[inline]
+    pub(crate) fn parts(&self, at: EntryRef) -> (Header, &[u8], &[u8]) {
         let entry = self.entry(at);
+        let lengths = Lengths::read(entry);
+        let (key_at, value_at) = (lengths.header, lengths.value_at());
+        (
+            Self::read_header(entry),
+            &entry[key_at..value_at],
+            &entry[value_at..value_at + lengths.value],
+        )
+    }
+
+    /// Whether this is the entry of `key`.
+    #[inline]
+    pub(crate) fn is_of(&self, at: EntryRef, place: u64, key: &[u8]) -> bool {
+        let entry = self.entry(at);
+        if read_u64(entry, 0) != place {
+            return false;
+        }
+        let lengths = Lengths::read(entry);
+        &entry[lengths.header..lengths.value_at()] == key
+    }
+
+    #[inline]
+    fn read_header(entry: &[u8]) -> Header {
         let flags = entry[FLAGS_AT];
         Header {
             place: read_u64(entry, 0),

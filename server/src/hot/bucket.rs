@@ -11,7 +11,7 @@ use super::{
     large::Large,
 };
 
-/// Entries at which a bucket splits. Its halves then fill an index of 1024 slots to its brim.
+/// Entries at which a bucket splits. They fill an index of 2048 slots to its brim.
 pub(crate) const ENTRIES_MAX: usize = 1792;
 /// Bytes at which a bucket of several entries splits.
 pub(crate) const BYTES_MAX: usize = 512 * 1024;
@@ -130,7 +130,8 @@ impl Bucket {
     /// Whether it should be split.
     pub(crate) fn is_full(&self) -> bool {
         let entries = self.len();
-        (entries > ENTRIES_MAX
+        // An index that is full would double for the next entry, just to be split.
+        (entries >= ENTRIES_MAX
             || entries > ENTRIES_TO_SPLIT_MIN && self.footprint_bytes() > BYTES_MAX)
             && entries > self.split_entries_min
     }
@@ -287,7 +288,7 @@ impl Bucket {
     /// Forgets the entry of `key`.
     pub(crate) fn remove(&mut self, place: u64, key: &[u8]) -> bool {
         let arena = &self.arena;
-        let same = |at: &EntryRef| arena.place(*at) == place && arena.key(*at) == key;
+        let same = |at: &EntryRef| arena.is_of(*at, place, key);
         let Ok(found) = self.index.find_entry(index_hash(place), same) else {
             return false;
         };
@@ -303,6 +304,15 @@ impl Bucket {
         if let Ok(found) = self.index.find_entry(hash, |other| *other == at) {
             found.remove();
         }
+    }
+
+    /// Takes all entries out of the index, and leaves their bytes where they are. The index, which is then
+    /// empty, is made that of `heir`.
+    pub(crate) fn hand_over_index(&mut self, heir: &mut Self) -> Vec<EntryRef> {
+        let refs = self.refs().collect();
+        heir.index = std::mem::take(&mut self.index);
+        heir.index.clear();
+        refs
     }
 
     /// All entries, in no order.
@@ -330,8 +340,7 @@ impl Bucket {
     /// The entry at `at`.
     #[inline]
     pub(crate) fn entry(&self, at: EntryRef) -> Entry<'_> {
-        let header = self.arena.header(at);
-        let value = self.arena.value(at);
+        let (header, key, value) = self.arena.parts(at);
         let value = if header.large {
             match self.large(value) {
                 Some(large) => Value::Large(large),
@@ -340,11 +349,7 @@ impl Bucket {
         } else {
             Value::Inline(value)
         };
-        Entry {
-            header,
-            key: self.arena.key(at),
-            value,
-        }
+        Entry { header, key, value }
     }
 
     /// Copies an entry of another bucket in; its key must not be here yet.
@@ -361,7 +366,7 @@ impl Bucket {
     /// Where the entry of `key` is.
     pub(crate) fn find(&self, place: u64, key: &[u8]) -> Option<EntryRef> {
         let arena = &self.arena;
-        let same = |at: &EntryRef| arena.place(*at) == place && arena.key(*at) == key;
+        let same = |at: &EntryRef| arena.is_of(*at, place, key);
         self.index.find(index_hash(place), same).copied()
     }
 

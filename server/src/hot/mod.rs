@@ -299,15 +299,19 @@ impl HotMap {
                 .collect();
             self.depth += 1;
         }
-        let old = std::mem::take(&mut self.buckets[index]);
+        let mut old = std::mem::take(&mut self.buckets[index]);
         let bit = 1u64 << (63 - depth);
         let mut halves = [0, 1].map(|_| Bucket::to_be_like(&old, depth + 1));
-        for at in old.refs() {
+        // Each half will soon need an index of this size. To free one and make two would leave holes.
+        for at in old.hand_over_index(&mut halves[0]) {
             let entry = old.entry(at);
             let half = usize::from(entry.header.place & bit != 0);
             // Each half holds less than the whole did, so it cannot run out of chunks.
             let adopted = halves[half].adopt(&entry);
             debug_assert!(adopted.is_ok());
+        }
+        if halves[0].len() == 0 {
+            halves[0] = Bucket::to_be_like(&old, depth + 1);
         }
         let [low, high] = halves;
         self.buckets[index] = low;

@@ -212,19 +212,24 @@ fn of_more_than_may_stay_the_most_used_stay() {
 }
 
 #[test]
-fn a_small_entry_takes_at_most_forty_bytes_beyond_its_payload() {
+fn a_small_entry_takes_at_most_thirty_three_bytes_beyond_its_payload() {
     let hasher = hasher();
     let mut map = HotMap::new();
     let entries = 300_000u64;
+    let mut worst = 0.0f64;
     for number in 0..entries {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&number.to_le_bytes());
         map.put(hasher.hash(&key).place, &key, &[1; 100])
             .expect("room");
+        // All buckets split at about the same time, and are half full then.
+        if number >= 100_000 && number % 10_000 == 0 {
+            let beyond = map.footprint_bytes() as f64 / number as f64 - 116.0;
+            worst = worst.max(beyond);
+        }
     }
-    let beyond = map.footprint_bytes() as f64 / entries as f64 - 116.0;
-    println!("{beyond:.1} bytes beyond the payload");
-    assert!(beyond <= 40.0, "{beyond:.1}");
+    println!("at most {worst:.1} bytes beyond the payload");
+    assert!(worst <= 33.0, "{worst:.1}");
 }
 
 #[test]

@@ -13,7 +13,9 @@ pub use crate::table::ScanEntry as EncodedEntry;
 use crate::{
     cache::{CachedOp, SLOT_BYTES},
     error::{Error, ErrorKind, Result},
-    table::{ByteStream, Cached, Condition, Handle, Outcome, PageStream, TableCore, TableSpec},
+    table::{
+        ByteStream, Cached, Condition, Handle, Keep, Outcome, PageStream, TableCore, TableSpec,
+    },
 };
 
 /// Which table to open, and how.
@@ -218,8 +220,20 @@ impl EncodedTable {
     /// # Errors
     /// As for [`crate::RemoteHash::get_many`].
     pub fn get_many(&self, keys: Vec<EncodedKey>) -> Result<Vec<Option<Bytes>>> {
+        self.read_many(keys, Keep::IfWorth)
+    }
+
+    /// The values of keys that will be asked for again soon, so that the cache keeps them all.
+    ///
+    /// # Errors
+    /// As for [`crate::RemoteHash::get_many`].
+    pub fn get_ahead(&self, keys: Vec<EncodedKey>) -> Result<Vec<Option<Bytes>>> {
+        self.read_many(keys, Keep::All)
+    }
+
+    fn read_many(&self, keys: Vec<EncodedKey>, keep: Keep) -> Result<Vec<Option<Bytes>>> {
         let keys = keys.into_iter().map(|key| key.bytes).collect();
-        self.ask(|core| async move { core.get_many(keys).await })
+        self.ask(|core| async move { core.get_many(keys, keep).await })
     }
 
     /// Whether there is an entry.

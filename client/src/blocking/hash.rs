@@ -10,7 +10,7 @@ use crate::{
     codec::{BincodeCodec, Codec, Counter, Element, EncodeAs, Item, List, Stored},
     error::Result,
     hash::{RemoteHash as AsyncHash, Swap, decode_key, decode_read, encode_failed, found},
-    table::{Cached, Condition, Outcome, TableCore},
+    table::{Cached, Condition, Keep, Outcome, TableCore},
 };
 
 /// A hash that lives on a server; see [`crate::RemoteHash`], whose methods these are.
@@ -89,7 +89,7 @@ impl<K: Item<C>, V: Stored<C>, C: Codec> RemoteHash<K, V, C> {
             .map(|key| self.table.encode_key(key))
             .collect();
         let keys = keys?;
-        let values = self.ask(|core| async move { core.get_many(keys).await })?;
+        let values = self.ask(|core| async move { core.get_many(keys, Keep::IfWorth).await })?;
         let decode = |value: bytes::Bytes| decode_read::<V, C>(&value);
         values
             .into_iter()

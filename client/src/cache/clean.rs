@@ -11,6 +11,9 @@ const CLEAN_OVERHEAD_BYTES: usize = 120;
 /// Keys share these counters of touches; sharing one costs only a cached read.
 const TOUCHES: usize = 1024;
 
+/// Keys that are remembered after they were read and not kept.
+const SEEN: usize = 16 * 1024;
+
 /// When a read began, so that its answer is not kept if it came to be old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadMark {
@@ -26,6 +29,8 @@ pub(super) struct CleanEntries {
     entries: LruCache<Arc<[u8]>, Clean>,
     bytes: usize,
     touches: Box<[u64; TOUCHES]>,
+    /// Marks of keys that were read of late and not kept, each in the place of its hash.
+    seen: Box<[u32; SEEN]>,
     /// Grows whenever the cache may have come to know less of a key than it did.
     forgotten: u64,
 }
@@ -43,6 +48,7 @@ impl CleanEntries {
             entries: LruCache::unbounded(),
             bytes: 0,
             touches: Box::new([0; TOUCHES]),
+            seen: Box::new([0; SEEN]),
             forgotten: 0,
         }
     }
@@ -56,6 +62,14 @@ impl CleanEntries {
     /// A write leaves no value behind that is known.
     pub(super) fn forget(&mut self) {
         self.forgotten += 1;
+    }
+
+    /// Whether a key was read before of late; notes that it was read now.
+    pub(super) fn was_seen(&mut self, key: &[u8]) -> bool {
+        let hash = hash(key);
+        let mark = hash as u32 | 1;
+        let place = &mut self.seen[(hash >> 32) as usize % SEEN];
+        std::mem::replace(place, mark) == mark
     }
 
     /// What all entries take, the void ones included.
@@ -113,17 +127,26 @@ impl CleanEntries {
     }
 }
 
+/// What a clean entry takes.
+pub(super) fn clean_cost(key_bytes: usize, value_bytes: usize) -> usize {
+    key_bytes + CLEAN_OVERHEAD_BYTES + value_bytes
+}
+
 fn cost(key_bytes: usize, clean: &Clean) -> usize {
-    key_bytes + CLEAN_OVERHEAD_BYTES + clean.value.as_ref().map_or(0, Bytes::len)
+    clean_cost(key_bytes, clean.value.as_ref().map_or(0, Bytes::len))
 }
 
 /// Which counter of touches a key shares.
 fn touch_index(key: &[u8]) -> usize {
+    (hash(key) >> 32) as usize % TOUCHES
+}
+
+fn hash(key: &[u8]) -> u64 {
     let mut hash = 0u64;
     for chunk in key.chunks(8) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
         hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
-    (hash >> 32) as usize % TOUCHES
+    hash
 }

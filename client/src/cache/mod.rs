@@ -21,18 +21,25 @@ use tokio::sync::Notify;
 use crate::error::FailedKeys;
 
 mod limits;
+mod says;
 mod op;
 mod pending;
 mod clean;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::{
+    clean::ReadMark,
+    limits::CacheLimits,
+    op::CachedOp,
+    pending::Batch,
+    says::{Due, Look, Written},
+};
 use self::{
-    clean::CleanEntries,
+    clean::{CleanEntries, clean_cost},
     limits::BATCH_LIMITS,
     pending::{Added, Known, Pending},
 };
-pub(crate) use self::{clean::ReadMark, limits::CacheLimits, op::CachedOp, pending::Batch};
 
 /// Names a table in the cache; keys carry it as their first bytes.
 pub(crate) type Slot = u32;
@@ -45,41 +52,6 @@ pub(crate) const PENDING_OVERHEAD_BYTES: usize = 200;
 
 /// The epoch of a table that is not open: nothing is kept for it.
 const NO_EPOCH: u64 = u64::MAX;
-
-/// What the cache says about a key.
-#[derive(Debug)]
-pub(crate) enum Look {
-    /// The value is this, or there is none.
-    Value(Option<Bytes>),
-    /// Fragments are pending; their key must be flushed before the server can say the value.
-    Fragments,
-    /// The server must be asked; keep the answer under this mark.
-    Miss(ReadMark),
-}
-
-/// What became of a write.
-#[derive(Debug)]
-pub(crate) enum Written {
-    /// It is in the cache.
-    Cached,
-    /// It is in the cache, and there is enough for the flusher.
-    FlushNow,
-    /// There is no room until something pending is flushed.
-    NoRoom(CachedOp),
-    /// It would grow what waits for this key beyond one operation; flush the key first.
-    Behind(CachedOp),
-    /// It is so large that it should go to the server by itself.
-    TooLarge(CachedOp),
-}
-
-/// What the flusher should do.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// Send a batch of this table.
-    Table(Slot),
-    /// Look again at this time, or when woken.
-    Later(Option<Instant>),
-}
 
 /// The cache. The lock is held for short sections only and never while something waits.
 #[derive(Debug)]
@@ -257,6 +229,21 @@ impl Cache {
                 return;
             }
         }
+    }
+
+    /// Whether the answer to a read of many keys is worth keeping: it is where nothing has to go for
+    /// it, or where its key was read before of late. So a pass over much data does not push out what
+    /// is in use, nor cost an eviction for each key.
+    pub(crate) fn admits(&self, key: &[u8], value_bytes: usize) -> bool {
+        let mut state = self.state.lock();
+        let bytes = state.clean.bytes() + state.pending_bytes + clean_cost(key.len(), value_bytes);
+        let items = state.clean.len() + state.pending_items;
+        let fits = bytes <= self.limits.bytes_max
+            && self
+                .limits
+                .items_max
+                .is_none_or(|items_max| items < items_max);
+        fits || state.clean.was_seen(key)
     }
 
     /// Keeps what the server said about a key, unless something touched it since `mark`.

@@ -226,3 +226,28 @@ fn a_closed_table_names_what_it_loses() {
         Written::TooLarge(_)
     ));
 }
+
+#[test]
+fn a_pass_over_many_keys_pushes_nothing_out_and_what_comes_again_is_kept() {
+    let cache = cache(40_000);
+    let value = vec![7; 100];
+    let key =
+        |number: u32| Arc::<[u8]>::from([&SLOT.to_le_bytes()[..], &number.to_le_bytes()].concat());
+    let mut kept = 0;
+    for number in 0..10_000 {
+        let key = key(number);
+        if !cache.admits(&key, value.len()) {
+            continue;
+        }
+        kept += 1;
+        let Look::Miss(mark) = cache.look(SLOT, &key) else {
+            panic!("nothing was written")
+        };
+        cache.install(SLOT, key, Some(value.clone().into()), mark);
+    }
+    assert!((100..400).contains(&kept), "{kept} fit");
+    let in_use = |number| matches!(cache.look(SLOT, &key(number)), Look::Value(_));
+    assert!((0..kept).all(in_use), "the first ones are there still");
+    assert!(cache.admits(&key(9_999), value.len()), "it was read before");
+    assert!(!cache.admits(&key(10_000), value.len()));
+}

@@ -13,7 +13,7 @@ use crate::{
     client::Client,
     codec::{BincodeCodec, Codec, CodecError, EncodeAs, Item, Stored},
     error::{Error, ErrorKind, Result},
-    table::{Cached, Condition, Handle, Outcome, TableCore},
+    table::{Cached, Condition, Handle, Keep, Outcome, TableCore},
 };
 
 mod values;
@@ -191,7 +191,7 @@ impl<K: Item<C>, V: Stored<C>, C: Codec> RemoteHash<K, V, C> {
             .into_iter()
             .map(|key| self.encode_key(key))
             .collect::<Result<_>>()?;
-        let values = self.core().get_many(keys).await?;
+        let values = self.core().get_many(keys, Keep::IfWorth).await?;
         let decode = |value: Option<Bytes>| value.map(|value| decode_read::<V, C>(&value));
         values
             .into_iter()

@@ -33,7 +33,7 @@ mod fetch;
 use self::flush::Failing;
 pub use self::{fetch::ByteStream, scan::ScanEntry};
 pub(crate) use self::{
-    read::Cached,
+    read::{Cached, Keep},
     scan::{PageStream, Piece},
     write::{Condition, Outcome},
 };

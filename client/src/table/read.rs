@@ -20,6 +20,15 @@ use crate::{
 /// Values up to this share of the cache are kept in it.
 const KEPT_SHARE: usize = 8;
 
+/// Which answers to a read the cache keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// All: they will be asked for soon.
+    All,
+    /// Those for which it has room, or whose keys were read before of late.
+    IfWorth,
+}
+
 /// What the cache alone can say.
 #[derive(Debug)]
 pub(crate) enum Cached {
@@ -84,18 +93,19 @@ impl TableCore {
             Slot::Value(value) => Some(reply.slice(value)),
             Slot::Large(_) => self.fetch_whole(without_slot(&key)).await?,
         };
-        self.keep(key, value.clone(), mark);
+        self.keep(key, value.as_ref(), mark, Keep::All);
         Ok(value)
     }
 
-    fn keep(&self, key: Vec<u8>, value: Option<Bytes>, mark: Option<ReadMark>) {
-        let bytes = value.as_ref().map_or(0, Bytes::len);
+    fn keep(&self, key: Vec<u8>, value: Option<&Bytes>, mark: Option<ReadMark>, keep: Keep) {
+        let bytes = value.map_or(0, Bytes::len);
         if let Some(mark) = mark
             && self.policy != CachePolicy::None
             && bytes <= self.client.cache_bytes / KEPT_SHARE
+            && (keep == Keep::All || self.client.cache.admits(&key, bytes))
         {
             // A value that came with others would keep the whole answer in memory.
-            let value = value.map(|value| Bytes::copy_from_slice(&value));
+            let value = value.map(|value| Bytes::copy_from_slice(value));
             self.client
                 .cache
                 .install(self.slot, key.into(), value, mark);
@@ -106,6 +116,7 @@ impl TableCore {
     pub(crate) async fn get_many(
         self: &Arc<Self>,
         keys: Vec<Vec<u8>>,
+        keep: Keep,
     ) -> Result<Vec<Option<Bytes>>> {
         self.check()?;
         let cache = &self.client.cache;
@@ -139,7 +150,7 @@ impl TableCore {
                     Slot::Value(value) => Some(reply.slice(value)),
                     Slot::Large(_) => self.fetch_whole(without_slot(&key)).await?,
                 };
-                self.keep(key, value.clone(), mark);
+                self.keep(key, value.as_ref(), mark, keep);
                 values[at] = value;
                 answered += 1;
             }

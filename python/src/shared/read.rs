@@ -76,7 +76,7 @@ impl Shared {
                     .iter()
                     .map(|key| self.raw_key(py, key))
                     .collect::<PyResult<_>>()?;
-                let mut values = self.ask(py, |table| table.get_many(keys))?;
+                let mut values = self.ask(py, |table| table.get_ahead(keys))?;
                 let bytes = values.iter().flatten().map(Bytes::len).sum();
                 self.trail.lock().learn(values.len(), bytes);
                 if values.is_empty() {

@@ -225,6 +225,22 @@ def test_what_becomes_unstorable_says_so_at_the_flush() -> None:
     table.close()
 
 
+def test_what_cannot_be_stored_is_told_and_stays_until_it_can() -> None:
+    with RHash[Any, Any](cache_bytes=64 << 10) as table:
+        table["bad"] = [1]
+        table["bad"].append(object())
+        told = 0
+        for n in range(500):
+            try:
+                table[n] = [n]
+            except TypeError:
+                told += 1
+        assert 0 < told < 100
+        table["bad"][1] = 2
+        assert table["bad"] == [1, 2]
+        assert len(table) == 501 and all(table[n] == [n] for n in range(500))
+
+
 def test_arrays_are_live() -> None:
     np = pytest.importorskip("numpy")
     with RHash() as table:

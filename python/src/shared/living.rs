@@ -42,7 +42,11 @@ impl Shared {
                 live.renew(old);
                 continue;
             }
-            self.let_go(py, live, old, entry)?;
+            if let Err(error) = self.let_go(py, live, old, entry) {
+                // What cannot be written stays, but not in the way of all others.
+                live.renew(old);
+                return Err(error);
+            }
         }
         Ok(())
     }

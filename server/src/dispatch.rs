@@ -341,7 +341,13 @@ impl Clerk {
             }
         };
         let room = self
-            .unless_stopped(self.window.reserve(answer_bytes))
+            .unless_stopped(async {
+                match request {
+                    // It ends where its room does.
+                    Request::Get { .. } => self.window.reserve_up_to(answer_bytes).await,
+                    _ => self.window.reserve(answer_bytes).await,
+                }
+            })
             .await?;
         let table = match self.desk.table(&self.hub.store, id) {
             Ok(table) => table,

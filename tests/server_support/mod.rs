@@ -159,6 +159,11 @@ impl ServerProcess {
         ])
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends the process a signal.
     pub(crate) fn signal(&self, name: &str) -> TestResult {
         let status = Command::new("kill")

@@ -81,6 +81,17 @@ pub(crate) fn test(options: &TestOptions) -> Result<(), Failure> {
     python::test(options.release, limit)
 }
 
+/// The tests of abuse, at full scale and on a release build.
+pub(crate) fn hostile() -> Result<(), Failure> {
+    let mut command = cargo();
+    command
+        .args(["test", "--release", "--package", "rhash"])
+        .args(["--test", "server_hostile", "--"])
+        .args(["--nocapture", "--test-threads=1"])
+        .env("RHASH_HOSTILE", "full");
+    run("abuse at full scale", &mut command, STEP_LIMIT)
+}
+
 /// Format, lints and documentation.
 pub(crate) fn lint() -> Result<(), Failure> {
     run(

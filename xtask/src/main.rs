@@ -24,6 +24,7 @@ mod python;
 mod checks;
 mod main_job;
 mod limits;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,10 @@ Tasks:
             against an independent count (see `cargo xtask main-job --help`)
   limits    Drive servers hard and see that they keep their memory limit and give space back
             (see `cargo xtask limits --help`)
+  hostile   Abuse servers at full scale, and see that others are answered as fast as before
+            and that all is given back (needs 21,000 file descriptors: ulimit -n)
+  soak      Load a server for half an hour at four times its memory, and see that nothing grows
+            (see `cargo xtask soak --help`)
 
 Options of test and ci:
   --long     Run 5000 sequences of each model test (sets RHASH_MODEL_SEQUENCES)
@@ -72,6 +77,9 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
     match task.as_str() {
         "main-job" => main_job::run(rest),
         "limits" => limits::run(rest),
+        "soak" => soak::run(rest),
+        "hostile" if rest.is_empty() => checks::hostile(),
+        "hostile" => Err(Failure::Usage("hostile takes no options".to_owned())),
         "-h" | "--help" | "help" => {
             say!("{HELP}");
             Ok(())

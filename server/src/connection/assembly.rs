@@ -120,7 +120,7 @@ mod tests {
         first.cover(Incoming::Frame(90_000)).await;
         assert_eq!(first.shares.len(), 1, "what is covered is not taken twice");
         assert!(first.keep(100_000) && !first.keep(100_001));
-        second.cover(Incoming::Frame(600_000)).await;
+        second.cover(Incoming::Frame(450_000)).await;
         assert!(!first.keep(100_000), "less than half is left");
         second.release();
         assert!(first.keep(100_000));

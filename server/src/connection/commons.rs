@@ -5,17 +5,20 @@
 //! sure to finish what it began, gives all back, and lets the others go on. So the whole is
 //! bounded, and no two halves wait for each other.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
-use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::store::BufferAccount;
 
 /// Room is counted in units, since permits are counted in 32 bits.
-const UNIT_BYTES: usize = 4 * 1024;
+pub(crate) const UNIT_BYTES: usize = 4 * 1024;
 
 /// The most units: 1 GiB.
 const UNITS_MAX: usize = 1 << 18;
@@ -26,6 +29,8 @@ pub(crate) struct Commons {
     units: Arc<Semaphore>,
     units_max: usize,
     overdraft: Arc<Mutex<()>>,
+    /// Tells one of those who wait that units are free again.
+    freed: Arc<Notify>,
     waiting: AtomicUsize,
     /// How many have had to wait.
     waits: AtomicU64,
@@ -36,9 +41,24 @@ pub(crate) struct Commons {
 #[derive(Debug)]
 pub(crate) enum Share {
     /// So many units of all.
-    Units { _permit: OwnedSemaphorePermit },
+    Units { _units: Units },
     /// As much as is needed, by one connection at a time.
     Overdraft { _guard: OwnedMutexGuard<()> },
+}
+
+/// Units that were taken.
+#[derive(Debug)]
+pub(crate) struct Units {
+    permit: Option<OwnedSemaphorePermit>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Units {
+    fn drop(&mut self) {
+        // IMPORTANT: free before it is told, or who is told would look too early.
+        drop(self.permit.take());
+        self.freed.notify_one();
+    }
 }
 
 /// One that waits, for as long as this lives.
@@ -66,36 +86,58 @@ impl Commons {
             units: Arc::new(Semaphore::new(units_max)),
             units_max,
             overdraft: Arc::default(),
+            freed: Arc::default(),
             waiting: AtomicUsize::new(0),
             waits: AtomicU64::new(0),
             account,
         }
     }
 
-    /// Takes room for `bytes` if there is some now.
+    /// Takes room for `bytes` if there is some now, and as much again for others: whoever takes much
+    /// and then stands still leaves room for those who need little.
     pub(crate) fn try_take(&self, bytes: usize) -> Option<Share> {
-        let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_of(bytes));
-        permit.ok().map(|permit| Share::Units { _permit: permit })
-    }
-
-    fn units_of(&self, bytes: usize) -> u32 {
-        bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max) as u32
+        let units = bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max);
+        let left = match units {
+            1 => 0,
+            units => units.min(self.units_max - units),
+        };
+        if self.units.available_permits() < units + left {
+            return None;
+        }
+        let permit = Arc::clone(&self.units).try_acquire_many_owned(units as u32);
+        permit.ok().map(|permit| Share::Units {
+            _units: Units {
+                permit: Some(permit),
+                freed: Arc::clone(&self.freed),
+            },
+        })
     }
 
     /// Waits until there is room for `bytes`, or until it may overdraw. Cancel safe.
+    ///
+    /// Those who wait stand in no line: one that needs much would keep those from room who need
+    /// little. It is sure to overdraw, in its turn.
     pub(crate) async fn take(&self, bytes: usize) -> Share {
         if let Some(share) = self.try_take(bytes) {
             return share;
         }
-        let units = self.units_of(bytes);
         let _waiting = Waiting::among(&self.waiting);
         self.waits.fetch_add(1, Relaxed);
-        let permit = Arc::clone(&self.units).acquire_many_owned(units);
-        tokio::select! {
-            biased;
-            // The semaphore is never closed.
-            Ok(permit) = permit => Share::Units { _permit: permit },
-            guard = Arc::clone(&self.overdraft).lock_owned() => Share::Overdraft { _guard: guard },
+        let mut overdraft = pin!(Arc::clone(&self.overdraft).lock_owned());
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            // From here on no news is missed.
+            freed.as_mut().enable();
+            if let Some(share) = self.try_take(bytes) {
+                // Perhaps there is enough for the next one, too.
+                self.freed.notify_one();
+                return share;
+            }
+            tokio::select! {
+                biased;
+                () = freed => {}
+                guard = &mut overdraft => return Share::Overdraft { _guard: guard },
+            }
         }
     }
 
@@ -108,6 +150,11 @@ impl Commons {
     #[cfg(test)]
     pub(crate) fn is_untouched(&self) -> bool {
         self.units.available_permits() == self.units_max && self.overdraft.try_lock().is_ok()
+    }
+
+    /// What is free of it.
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.units.available_permits() * UNIT_BYTES
     }
 
     /// What is taken of it, but for what one may overdraw.

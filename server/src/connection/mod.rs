@@ -46,11 +46,15 @@ use crate::{
 use assembly::{AssemblyRoom, Incoming};
 use opening::{Opened, Refused};
 use outbox::Patience;
-use pace::{Pace, STALL_MAX, Stalled};
+use pace::{Pace, Stalled};
 use socket::{Sink, Source};
 
 /// A connection that is quiet for this long gives back the room that it needed for long frames.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// A connection that sends nothing for this long in the middle of a request is ended, whether others
+/// wait for the room that its first half takes or not.
+const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// How long a connection that ends may take to send what it owes, and then its last word; less if the
 /// server stops and has less time.
@@ -421,7 +425,10 @@ impl Intake {
             pace,
             ..
         } = self;
-        let kept = pace.keep(coming, |moved_bytes| moved_bytes == 0 || room.is_wanted());
+        let kept = pace.keep(coming, |stalled| {
+            let stands = stalled.moved_bytes == 0 && stalled.time >= STALL_MAX;
+            stands || room.is_wanted()
+        });
         let kept = unless_ended(stop, stopping, outbox, kept).await?;
         kept.map_err(stalled)
     }
@@ -468,12 +475,12 @@ fn assembly_failed(error: AssemblyError) -> WireError {
     }
 }
 
-fn stalled(Stalled { moved_bytes }: Stalled) -> End {
+fn stalled(Stalled { time, moved_bytes }: Stalled) -> End {
     End::Failed(WireError {
         code: ErrorCode::BadRequest,
         text: format!(
             "{moved_bytes} bytes came in {} s in the middle of a request",
-            STALL_MAX.as_secs()
+            time.as_secs()
         ),
     })
 }

@@ -14,11 +14,7 @@ use tokio::{
     sync::{mpsc, mpsc::error::TryRecvError},
 };
 
-use super::{
-    Commons,
-    pace::{Pace, STALL_MAX},
-    window::Room,
-};
+use super::{Commons, pace::Pace, window::Room};
 use crate::session::Notices;
 
 /// The most frames and messages that wait to be written; their bytes are bounded by the window.
@@ -113,7 +109,7 @@ impl Patience {
             let text = format!(
                 "the peer took {} bytes in {} s",
                 stalled.moved_bytes,
-                STALL_MAX.as_secs()
+                stalled.time.as_secs()
             );
             Err(io::Error::new(io::ErrorKind::TimedOut, text).into())
         })
@@ -207,7 +203,7 @@ mod tests {
             };
             let error = written.unwrap_err();
             let cause = std::error::Error::source(&error).unwrap().to_string();
-            assert_eq!(cause, "the peer took 0 bytes in 30 s");
+            assert_eq!(cause, "the peer took 0 bytes in 3 s");
         }
     }
 

@@ -10,15 +10,18 @@ use tokio::time::{Instant, sleep};
 use super::socket::Meter;
 
 /// A peer is waited for so long before it is asked whether it moves.
-pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
+const SPELL: Duration = Duration::from_secs(3);
 
-/// A peer that moves fewer bytes than this in that time is as good as standing: it gives way if
-/// others wait for the room that it takes.
-pub(crate) const STALL_BYTES_MIN: u64 = 16 * 1024;
+/// A peer that moves fewer bytes than this in a spell is as good as standing: it gives way if others
+/// wait for the room that it takes.
+pub(crate) const SPELL_BYTES_MIN: u64 = 4 * 1024;
 
-/// A peer came to a stand, after so many bytes.
+/// A peer is standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stalled {
+    /// For so long.
+    pub(crate) time: Duration,
+    /// It has moved so much in that time.
     pub(crate) moved_bytes: u64,
 }
 
@@ -26,11 +29,18 @@ pub(crate) struct Stalled {
 #[derive(Debug)]
 pub(crate) struct Pace {
     meter: Meter,
-    /// What the meter showed when this stretch began.
+    /// What the meter showed when this spell began.
     from_bytes: u64,
-    /// How much of this stretch has gone by, waiting.
+    /// How much of this spell has gone by, waiting.
     waited: Duration,
+    /// The spells before it in which it stood.
+    stalled: Stalled,
 }
+
+const NOT_AT_ALL: Stalled = Stalled {
+    time: Duration::ZERO,
+    moved_bytes: 0,
+};
 
 impl Pace {
     /// The pace of what `meter` counts.
@@ -39,21 +49,23 @@ impl Pace {
             from_bytes: meter.bytes(),
             meter,
             waited: Duration::ZERO,
+            stalled: NOT_AT_ALL,
         }
     }
 
-    /// Begins a new stretch: what was under way is done.
+    /// Begins anew: what was under way is done.
     pub(crate) fn restart(&mut self) {
         self.from_bytes = self.meter.bytes();
         self.waited = Duration::ZERO;
+        self.stalled = NOT_AT_ALL;
     }
 
     /// Waits for something that the peer has a part in, for as long as enough bytes move. Where too
-    /// few do, `must_end` decides, given how many.
+    /// few do, `must_end` decides, spell by spell.
     pub(crate) async fn keep<T>(
         &mut self,
         coming: impl Future<Output = T>,
-        must_end: impl Fn(u64) -> bool,
+        must_end: impl Fn(Stalled) -> bool,
     ) -> Result<T, Stalled> {
         let mut coming = pin!(coming);
         loop {
@@ -64,15 +76,30 @@ impl Pace {
                     self.waited += began.elapsed();
                     return Ok(came);
                 }
-                () = sleep(STALL_MAX.saturating_sub(self.waited)) => {
-                    let moved_bytes = self.meter.bytes().saturating_sub(self.from_bytes);
-                    self.restart();
-                    if moved_bytes < STALL_BYTES_MIN && must_end(moved_bytes) {
-                        return Err(Stalled { moved_bytes });
+                () = sleep(SPELL.saturating_sub(self.waited)) => {
+                    let stalled = self.end_spell();
+                    if stalled != NOT_AT_ALL && must_end(stalled) {
+                        return Err(stalled);
                     }
                 }
             }
         }
+    }
+
+    fn end_spell(&mut self) -> Stalled {
+        let bytes = self.meter.bytes();
+        let moved_bytes = bytes.saturating_sub(self.from_bytes);
+        self.from_bytes = bytes;
+        self.waited = Duration::ZERO;
+        self.stalled = if moved_bytes < SPELL_BYTES_MIN {
+            Stalled {
+                time: self.stalled.time + SPELL,
+                moved_bytes: self.stalled.moved_bytes.saturating_add(moved_bytes),
+            }
+        } else {
+            NOT_AT_ALL
+        };
+        self.stalled
     }
 }
 
@@ -80,10 +107,10 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Moves so many bytes each ten seconds, for two minutes.
+    /// Moves so many bytes a second, for two minutes.
     async fn moving(meter: &Meter, bytes: usize) {
-        for _ in 0..12 {
-            sleep(Duration::from_secs(10)).await;
+        for _ in 0..120 {
+            sleep(Duration::from_secs(1)).await;
             meter.count(bytes);
         }
     }
@@ -92,7 +119,7 @@ mod tests {
     async fn who_moves_is_waited_for_as_long_as_it_takes() {
         let meter = Meter::default();
         let mut pace = Pace::new(meter.clone());
-        assert_eq!(pace.keep(moving(&meter, 10_000), |_| true).await, Ok(()));
+        assert_eq!(pace.keep(moving(&meter, 3000), |_| true).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -102,9 +129,17 @@ mod tests {
         assert_eq!(pace.keep(moving(&meter, 10), |_| false).await, Ok(()));
         pace.restart();
         let stalled = pace.keep(moving(&meter, 10), |_| true).await;
-        assert!(stalled.is_err_and(|stalled| stalled.moved_bytes <= 30));
-        let stopped = pace.keep(std::future::pending::<()>(), |moved| moved == 0);
-        assert_eq!(stopped.await, Err(Stalled { moved_bytes: 0 }));
+        assert!(stalled.is_err_and(|stalled| stalled.time == SPELL && stalled.moved_bytes <= 30));
+        pace.restart();
+        let half_a_minute = Duration::from_secs(30);
+        let stopped = pace.keep(std::future::pending::<()>(), |stalled| {
+            stalled.time >= half_a_minute
+        });
+        let expected = Stalled {
+            time: half_a_minute,
+            moved_bytes: 0,
+        };
+        assert_eq!(stopped.await, Err(expected));
     }
 
     // A peer that sends a small part every now and then never lets one wait last long.
@@ -114,7 +149,7 @@ mod tests {
         let mut pace = Pace::new(meter.clone());
         let mut waits = 0;
         while pace
-            .keep(sleep(Duration::from_secs(9)), |_| true)
+            .keep(sleep(Duration::from_millis(900)), |_| true)
             .await
             .is_ok()
         {
@@ -123,7 +158,7 @@ mod tests {
         }
         assert_eq!(waits, 3);
         pace.restart();
-        sleep(3 * STALL_MAX).await;
+        sleep(3 * SPELL).await;
         assert_eq!(
             pace.keep(async {}, |_| true).await,
             Ok(()),

@@ -5,14 +5,17 @@
 //! answers before it needed for each entry. An answer that would be longer takes more room as it is
 //! made, or else ends early: its table asks by an [`Allowance`]. The next ones expect more.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
 use rhash_protocol::limits::{ANSWER_BYTES_TARGET, INLINE_VALUE_BYTES_MAX};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::commons::{Charge, Commons, Share};
 use crate::table::{Allowance, Unbounded};
@@ -45,13 +48,39 @@ const LEARN_SHARE: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Room(Option<Arc<Taken>>);
 
+/// What the answers of one connection have taken of what all share.
+#[derive(Debug, Default)]
+struct InUse {
+    bytes: AtomicUsize,
+    /// Told when it is less.
+    less: Notify,
+}
+
 /// What was taken for an answer.
 #[derive(Debug)]
 struct Taken {
+    in_use: Arc<InUse>,
     /// How long the answer may be.
     bytes: AtomicUsize,
     /// Of the connection's window, of what all share, and as the entries were charged for it.
     parts: Mutex<(OwnedSemaphorePermit, Vec<Share>, Charge)>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.in_use.bytes.fetch_sub(self.bytes(), Relaxed);
+        self.in_use.less.notify_waiters();
+    }
+}
+
+impl InUse {
+    /// Whether a connection may take so much more: no more of what all share than it leaves. However
+    /// many peers read nothing, there is room for those who do.
+    fn is_fair(&self, more_bytes: usize, commons: &Commons) -> bool {
+        let bytes = self.bytes.load(Relaxed).saturating_add(more_bytes);
+        let left_bytes = commons.free_bytes().saturating_sub(more_bytes * COPIES);
+        bytes.saturating_mul(COPIES) <= left_bytes
+    }
 }
 
 impl Room {
@@ -83,6 +112,9 @@ impl Allowance for Taken {
         let Ok(more) = Arc::clone(own.semaphore()).try_acquire_many_owned(permits) else {
             return false;
         };
+        if !self.in_use.is_fair(missing, charge.commons()) {
+            return false;
+        }
         // Who overdraws is sure to finish, so that it needs no more of what all share.
         if !matches!(shares.last(), Some(Share::Overdraft { .. })) {
             match charge.commons().try_take(missing.saturating_mul(COPIES)) {
@@ -91,6 +123,7 @@ impl Allowance for Taken {
             }
         }
         own.merge(more);
+        self.in_use.bytes.fetch_add(missing, Relaxed);
         charge.set(bytes.saturating_mul(COPIES));
         self.bytes.store(bytes, Relaxed);
         true
@@ -103,6 +136,7 @@ pub(crate) struct Window {
     room: Arc<Semaphore>,
     bytes_max: usize,
     entry_bytes: AtomicUsize,
+    in_use: Arc<InUse>,
     commons: Arc<Commons>,
 }
 
@@ -115,6 +149,7 @@ impl Window {
             room: Arc::new(Semaphore::new(bytes_max)),
             bytes_max,
             entry_bytes: AtomicUsize::new(ENTRY_BYTES_AT_FIRST),
+            in_use: Arc::default(),
             commons,
         }
     }
@@ -147,6 +182,13 @@ impl Window {
         self.entry_bytes.store(next, Relaxed);
     }
 
+    /// Waits for room of at most this many bytes: less where that would be more than a fair part of
+    /// what all share, for an answer that ends where its room does. Cancel safe.
+    pub(crate) async fn reserve_up_to(&self, bytes: usize) -> Room {
+        let fair_bytes = self.commons.free_bytes() / COPIES / 2;
+        self.reserve(bytes.min(fair_bytes)).await
+    }
+
     /// Waits for room of this many bytes, or all there is if that is less. Cancel safe.
     pub(crate) async fn reserve(&self, bytes: usize) -> Room {
         let bytes = bytes.clamp(ANSWER_BYTES_MIN, self.bytes_max);
@@ -155,10 +197,22 @@ impl Window {
         let Ok(own) = own.await else {
             return Room::default();
         };
-        let share = self.commons.take(bytes * COPIES).await;
+        let share = loop {
+            let mut less = pin!(self.in_use.less.notified());
+            // From here on no news is missed.
+            less.as_mut().enable();
+            // One with nothing on its way waits for others alone.
+            let is_first = self.in_use.bytes.load(Relaxed) == 0;
+            if is_first || self.in_use.is_fair(bytes, &self.commons) {
+                break self.commons.take(bytes * COPIES).await;
+            }
+            less.await;
+        };
+        self.in_use.bytes.fetch_add(bytes, Relaxed);
         let mut charge = Charge::none(Arc::clone(&self.commons));
         charge.set(bytes * COPIES);
         Room(Some(Arc::new(Taken {
+            in_use: Arc::clone(&self.in_use),
             bytes: AtomicUsize::new(bytes),
             parts: Mutex::new((own, vec![share], charge)),
         })))
@@ -167,7 +221,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::commons::UNIT_BYTES, *};
     use crate::store::BufferAccount;
 
     fn window(mem_limit_bytes: u64) -> Window {
@@ -227,13 +281,45 @@ mod tests {
         drop(second);
         assert!(first.raise_to(window.bytes_max));
         drop(first);
-        // What all share ends sooner than the window.
-        let commons = Arc::new(Commons::new(40 << 10, BufferAccount::of_nothing()));
+        // What all share ends sooner than the window: half of it is left.
+        let commons = Arc::new(Commons::new(80 << 10, BufferAccount::of_nothing()));
         let window = Window::new(384 << 10, Arc::clone(&commons));
         let first = window.reserve(10 << 10).await.allowance();
         assert!(!first.raise_to(21 << 10) && first.raise_to(20 << 10));
-        let overdraws = window.reserve(1).await.allowance();
-        assert!(overdraws.raise_to(300 << 10), "it is sure to finish");
+        let second = window.reserve_up_to(1 << 20);
+        let pending = tokio::select! { biased; _ = second => false, () = async {} => true };
+        assert!(pending, "a second answer waits for the first");
+        let other = Window::new(384 << 10, Arc::clone(&commons));
+        let less = other.reserve_up_to(1 << 20).await.allowance();
+        assert_eq!(less.bytes(), 10 << 10, "it leaves as much as it takes");
+    }
+
+    // A handful of peers that read nothing once took all there was, and everybody else waited.
+    #[tokio::test]
+    async fn who_reads_nothing_leaves_room_for_the_others() {
+        let commons = Arc::new(Commons::new(4 << 20, BufferAccount::of_nothing()));
+        let windows: Vec<Window> = (0..100)
+            .map(|_| Window::new(1 << 20, Arc::clone(&commons)))
+            .collect();
+        let mut answers = Vec::new();
+        for window in &windows {
+            loop {
+                let reserve = window.reserve(20 << 10);
+                tokio::select! {
+                    biased;
+                    room = reserve => answers.push(room),
+                    () = async {} => break,
+                }
+            }
+        }
+        assert!(commons.free_bytes() >= UNIT_BYTES && !commons.is_wanted());
+        let reader = Window::new(1 << 20, Arc::clone(&commons));
+        let small = tokio::select! {
+            biased;
+            room = reader.reserve(1) => Some(room),
+            () = async {} => None,
+        };
+        assert!(small.is_some(), "{} bytes are free", commons.free_bytes());
     }
 
     #[tokio::test]

@@ -119,6 +119,11 @@ pub(crate) fn warm_bytes() -> usize {
     POOL.warm_bytes.load(Relaxed)
 }
 
+/// Gives back about so many bytes of what is warm, at once: something else needs the RAM.
+pub(crate) fn cool(bytes: usize) {
+    POOL.cool(bytes);
+}
+
 /// Says how much may be warm from now on, and gives back some of what nobody wanted since the last
 /// call.
 pub(crate) fn keep(keep: Keep) {
@@ -190,6 +195,29 @@ impl Pool {
         let over_least = warm_bytes.saturating_sub(self.warm_bytes_min.load(Relaxed));
         let over_most = warm_bytes.saturating_sub(self.warm_bytes_max.load(Relaxed));
         over.min(over_least).max(over_most)
+    }
+
+    fn cool(&self, bytes: usize) {
+        let mut left = bytes;
+        for (lists, piece_bytes) in self.by_size.iter().zip(SIZES_BYTES).rev() {
+            let mut pieces: Vec<_> = {
+                let mut lists = lists.lock();
+                let count = left.div_ceil(piece_bytes).min(lists.warm.len());
+                let pieces = lists.warm.drain(..count).collect();
+                lists.idle = lists.idle.min(lists.warm.len());
+                pieces
+            };
+            let cooled_bytes = pieces.len() * piece_bytes;
+            self.warm_bytes.fetch_sub(cooled_bytes, Relaxed);
+            for memory in &mut pieces {
+                mapped::give_back(memory);
+            }
+            lists.lock().cold.append(&mut pieces);
+            left = left.saturating_sub(cooled_bytes);
+            if left == 0 {
+                return;
+            }
+        }
     }
 
     fn keep(&self, keep: Keep) {

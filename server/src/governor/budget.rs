@@ -13,6 +13,8 @@ use parking_lot::{Condvar, Mutex};
 use rhash_protocol::{ErrorCode, WireError};
 use tokio::sync::Notify;
 
+use crate::pages;
+
 /// A writer waits no longer than this for RAM to become free.
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// A half-received request goes on after this, even if there is no room for it.
@@ -117,6 +119,7 @@ impl Budget {
     fn change(&self, part: &AtomicUsize, bytes_before: usize, bytes_after: usize) {
         if bytes_after >= bytes_before {
             part.fetch_add(bytes_after - bytes_before, Relaxed);
+            self.make_room_of_warm(0);
             if self.tracked_bytes() > self.high_mark() {
                 self.wake_governor();
             }
@@ -130,6 +133,7 @@ impl Budget {
     pub(crate) fn try_admit(&self, bytes: usize) -> bool {
         let mut admitted = self.admitted.load(Relaxed);
         loop {
+            self.make_room_of_warm(admitted + bytes);
             // A write larger than all the room there is goes in alone.
             let fits = self.tracked_bytes() + admitted + bytes <= self.entries_bytes_max();
             let has_given = self.tracked_bytes() <= self.low_mark()
@@ -146,6 +150,18 @@ impl Budget {
                 Ok(_) => return true,
                 Err(now) => admitted = now,
             }
+        }
+    }
+
+    /// Memory that lies warm for entries to come is RAM, too: where it and what is tracked are more than
+    /// entries may take, it goes, but for what those that come now will take of it.
+    fn make_room_of_warm(&self, coming_bytes: usize) {
+        let warm_bytes = pages::warm_bytes();
+        let taken_bytes = self.tracked_bytes() + coming_bytes.max(warm_bytes);
+        let over_bytes = taken_bytes.saturating_sub(self.entries_bytes_max());
+        let unwanted_bytes = warm_bytes.saturating_sub(coming_bytes);
+        if over_bytes > 0 && unwanted_bytes > 0 {
+            pages::cool(over_bytes.min(unwanted_bytes));
         }
     }
 

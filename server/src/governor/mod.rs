@@ -223,8 +223,10 @@ impl Steering<'_> {
         let remembered = self.overhead_bytes - self.overhead_bytes / FORGET_SHARE;
         self.overhead_bytes = overhead_now.max(remembered);
         let bytes = entries_bytes(limit_bytes, self.overhead_bytes.max(OVERHEAD_BYTES));
-        self.shared.budget.set_entries_bytes_max(bytes);
-        // What one spill frees is what comes in until the next. Near the limit nothing is kept.
+        let budget = &self.shared.budget;
+        budget.set_entries_bytes_max(bytes);
+        // What one spill frees is what comes in until the next. Near the limit nothing is kept, nor
+        // what entries could not take without going over theirs.
         let is_near = self.resident_bytes > limit_bytes - limit_bytes / MARGIN_SHARE;
         let most = limit_bytes - limit_bytes / RESIDENT_SHARE_FREE;
         pages::keep(Keep {
@@ -234,7 +236,8 @@ impl Steering<'_> {
                 self.shared.steps.spill_bytes / 8
             },
             warm_bytes_max: self.shared.steps.spill_bytes,
-            room_bytes: most as i64 - self.resident_bytes as i64,
+            room_bytes: (most as i64 - self.resident_bytes as i64)
+                .min(bytes as i64 - (budget.tracked_bytes() + pages::warm_bytes()) as i64),
         });
     }
 }

@@ -78,7 +78,12 @@ impl Budget {
 
     /// What tables hold, and what is charged for buffers.
     pub(crate) fn tracked_bytes(&self) -> usize {
-        self.entries_bytes() + self.buffers.load(Relaxed)
+        self.entries_bytes() + self.buffers_bytes()
+    }
+
+    /// What is charged for buffers of connections.
+    pub(crate) fn buffers_bytes(&self) -> usize {
+        self.buffers.load(Relaxed)
     }
 
     /// What tables hold.

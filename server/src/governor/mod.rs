@@ -140,6 +140,7 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
         resident,
         limit_bytes,
         overhead_bytes: 0,
+        buffers_bytes: 0,
         resident_bytes: 0,
         gave_back: Instant::now(),
     };
@@ -166,6 +167,7 @@ pub(crate) fn relieve_now(shared: &Shared, tables: &Tables) {
         resident: Resident::new(),
         limit_bytes: None,
         overhead_bytes: 0,
+        buffers_bytes: 0,
         resident_bytes: 0,
         gave_back: Instant::now(),
     };
@@ -184,6 +186,11 @@ fn entries_bytes(limit_bytes: u64, overhead_bytes: u64) -> usize {
         .clamp(limit_bytes / ENTRIES_SHARE_MIN, most) as usize
 }
 
+/// The most that was seen of late: it is forgotten slowly.
+fn remember(before: u64, now: u64) -> u64 {
+    now.max(before - before / FORGET_SHARE)
+}
+
 /// Measures what the process takes beyond entries, and leaves them the rest.
 struct Steering<'a> {
     shared: &'a Shared,
@@ -192,6 +199,8 @@ struct Steering<'a> {
     /// None: what entries may take is fixed.
     limit_bytes: Option<u64>,
     overhead_bytes: u64,
+    /// What buffers of connections took of late.
+    buffers_bytes: u64,
     /// What the process took at the last look.
     resident_bytes: u64,
     /// When the allocator was told last.
@@ -219,10 +228,12 @@ impl Steering<'_> {
             self.gave_back = Instant::now();
             overhead_now = self.measure();
         }
-        // What was seen once may come again, so it is forgotten slowly.
-        let remembered = self.overhead_bytes - self.overhead_bytes / FORGET_SHARE;
-        self.overhead_bytes = overhead_now.max(remembered);
-        let bytes = entries_bytes(limit_bytes, self.overhead_bytes.max(OVERHEAD_BYTES));
+        // What was seen once may come again, and faster than entries make room for it.
+        self.overhead_bytes = remember(self.overhead_bytes, overhead_now);
+        let buffers_now = self.shared.budget.buffers_bytes() as u64;
+        self.buffers_bytes = remember(self.buffers_bytes, buffers_now);
+        let overhead = self.overhead_bytes.max(OVERHEAD_BYTES) + self.buffers_bytes - buffers_now;
+        let bytes = entries_bytes(limit_bytes, overhead);
         let budget = &self.shared.budget;
         budget.set_entries_bytes_max(bytes);
         // What one spill frees is what comes in until the next. Near the limit nothing is kept, nor

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rhash_protocol::{ErrorCode, Op, Ops, Request, Response, Stats, TableId, WireError};
+use rhash_protocol::{ErrorCode, Op, Ops, Request, Response, Stats, TableId, TableKind, WireError};
 use server_support::{DEADLINE, Peer, ServerProcess, TestResult, disk_bytes, ops_bytes};
 
 const LIMIT_BYTES: u64 = 64 << 20;
@@ -168,6 +168,52 @@ async fn a_closed_or_cleared_table_makes_room_at_once() -> TestResult {
     wait_for_disk(dir.path(), LIMIT_BYTES / 8)?;
     wait_until_taken(&mut peer, kept, 0).await?;
     assert_eq!(peer.len(kept).await?, BATCH);
+    Ok(())
+}
+
+/// A list that has grown in RAM to more than spills take at a time was frozen without room for it, and
+/// lay in the way of the deletes that would have made some.
+#[tokio::test]
+async fn a_list_longer_than_the_room_that_is_left_keeps_nobody_from_making_more() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let server = start(dir.path())?;
+    let mut peer = Peer::connect(&server).await?;
+    let (table, _) = peer.open(None).await?;
+    let (lists, _) = peer.open_kind(None, TableKind::Lists).await?;
+    let count = LIMIT_BYTES / 16 * 13 / VALUE_BYTES as u64 / BATCH * BATCH;
+    for first in (0..count).step_by(BATCH as usize) {
+        assert_eq!(
+            put_batch(&mut peer, table, first, 1).await?,
+            None,
+            "there is room"
+        );
+    }
+    let bytes = vec![7; 250_000];
+    let mut length = 0;
+    for _ in 0..400 {
+        let ops = [Op::Append {
+            key: b"long",
+            bytes: &bytes,
+        }];
+        match write(&mut peer, lists, &ops).await? {
+            None => length += bytes.len(),
+            Some(error) => {
+                assert_eq!(error.code, ErrorCode::DiskFull, "{}", error.text);
+                break;
+            }
+        }
+    }
+    assert!((1 << 20..64 << 20).contains(&length), "{length} bytes");
+    discard(&mut peer, table, 0..count / 4 * 3).await?;
+    wait_until_taken(&mut peer, table, 1_000_000).await?;
+    let ops = [Op::Append {
+        key: b"long",
+        bytes: &bytes,
+    }];
+    let began = Instant::now();
+    while let Some(error) = write(&mut peer, lists, &ops).await? {
+        assert!(began.elapsed() < DEADLINE, "still refused: {}", error.text);
+    }
     Ok(())
 }
 

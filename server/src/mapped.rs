@@ -54,9 +54,15 @@ pub(crate) fn anonymous_for_ever(bytes: usize) -> Option<&'static mut [u8]> {
 #[expect(unsafe_code, reason = "the C library has no other way to be told")]
 pub(crate) fn give_back(memory: &mut [u8]) {
     // SAFETY: the memory is borrowed mutably and has plain bytes, so that their change under
-    // the borrow is like a write. Where the range is not of whole pages, or not a map, the call
-    // refuses and the memory stays as it is.
+    // the borrow is like a write. The kernel would round the length up, so that of pages that are
+    // longer than pieces nothing is given back. Where this is not a map, the call refuses.
     unsafe {
+        let page_bytes = libc::sysconf(libc::_SC_PAGESIZE).max(1) as usize;
+        if !memory.as_ptr().addr().is_multiple_of(page_bytes)
+            || !memory.len().is_multiple_of(page_bytes)
+        {
+            return;
+        }
         libc::madvise(
             memory.as_mut_ptr().cast(),
             memory.len(),

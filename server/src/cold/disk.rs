@@ -130,6 +130,18 @@ impl Disk {
         }
     }
 
+    /// What was over at the start and has come back since is not over any more.
+    pub(super) fn forget_over(&self) -> Result<(), ColdError> {
+        let before = self.over_bytes.load(Ordering::Relaxed);
+        if before > 0
+            && let Some(bytes_max) = self.bytes_max(Purpose::Spill)
+        {
+            let over_bytes = self.homes.disk_bytes()?.saturating_sub(bytes_max - before);
+            self.over_bytes.fetch_min(over_bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Takes room.
     pub(super) fn take(self: &Arc<Self>, claim: Claim) -> Result<Room, ColdError> {
         self.reserve(claim)?;
@@ -215,6 +227,8 @@ mod tests {
         assert_eq!(room(Purpose::Merge), 750);
         disk.homes.files.live_bytes().store(6900, Ordering::Relaxed);
         assert_eq!(room(Purpose::Intake), 100);
+        disk.forget_over().unwrap();
+        assert_eq!(room(Purpose::Spill), 350, "it came back");
     }
 
     #[test]

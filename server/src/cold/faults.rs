@@ -144,8 +144,8 @@ impl Home for FaultyHome {
         self.inner.disk_bytes()
     }
 
-    fn give_back_needs(&self) -> Result<Option<u64>, ColdError> {
-        self.inner.give_back_needs()
+    fn give_back_needs(&self, short: bool) -> Result<Option<u64>, ColdError> {
+        self.inner.give_back_needs(short)
     }
 
     fn give_back(&self) -> Result<u64, ColdError> {

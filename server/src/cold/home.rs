@@ -48,8 +48,8 @@ pub(super) trait Home: Send + Sync + Debug {
     fn disk_bytes(&self) -> Result<u64, ColdError>;
 
     /// The disk that is needed to give back what the home takes for nothing; none if that is not
-    /// worth the work.
-    fn give_back_needs(&self) -> Result<Option<u64>, ColdError> {
+    /// worth the work, which less is where disk is `short`.
+    fn give_back_needs(&self, _short: bool) -> Result<Option<u64>, ColdError> {
         Ok(None)
     }
 

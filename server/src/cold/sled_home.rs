@@ -44,6 +44,8 @@ const FLUSH_BYTES: u64 = 256 * 1024;
 
 /// What is live is moved when sled's files are this many times as long, …
 const DISK_FACTOR_MAX: u64 = 4;
+/// … or this many times where disk is short, which is more than a new one takes, …
+const DISK_FACTOR_SHORT: u64 = 3;
 /// … but not before they have this length.
 const DISK_BYTES_MIN: u64 = 4 << 20;
 /// What a new database takes by itself.
@@ -301,10 +303,15 @@ impl Home for SledHome {
         bytes.map_err(|error| database.widen("measure", error))
     }
 
-    fn give_back_needs(&self) -> Result<Option<u64>, ColdError> {
+    fn give_back_needs(&self, short: bool) -> Result<Option<u64>, ColdError> {
         let disk_bytes = self.disk_bytes()?;
         let live_bytes = self.live_bytes.load(Ordering::Relaxed);
-        let bytes_max = live_bytes.saturating_mul(DISK_FACTOR_MAX);
+        let factor = if short {
+            DISK_FACTOR_SHORT
+        } else {
+            DISK_FACTOR_MAX
+        };
+        let bytes_max = live_bytes.saturating_mul(factor);
         if disk_bytes <= bytes_max.max(DISK_BYTES_MIN) || live_bytes > MOVE_BYTES_MAX {
             return Ok(None);
         }

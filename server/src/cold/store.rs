@@ -128,6 +128,8 @@ pub struct ColdStore {
     disk: Arc<Disk>,
     /// At the last look there was no room for more entries.
     crowded: AtomicBool,
+    /// What the last spill that found no room would have taken; 0 if it found some.
+    spill_lacks_bytes: AtomicU64,
 }
 
 impl ColdStore {
@@ -170,6 +172,7 @@ impl ColdStore {
             homes,
             sled_dir: Mutex::new(sled_dir),
             crowded: AtomicBool::new(false),
+            spill_lacks_bytes: AtomicU64::new(0),
             options,
         }
     }
@@ -228,12 +231,31 @@ impl ColdStore {
         self.disk.room_bytes(purpose)
     }
 
+    /// Whether there is room for a spill of so many bytes; if not, no more entries are taken in until
+    /// there is.
+    ///
+    /// # Errors
+    /// Any of asking sled.
+    pub fn has_room_to_spill(&self, bytes: u64) -> Result<bool, ColdError> {
+        let has_room = self.room_bytes(Purpose::Spill)? >= bytes;
+        let lacking_bytes = if has_room { 0 } else { bytes };
+        self.spill_lacks_bytes
+            .store(lacking_bytes, Ordering::Relaxed);
+        if !has_room {
+            self.crowded.store(true, Ordering::Relaxed);
+        }
+        Ok(has_room)
+    }
+
     /// Looks whether there is room for more entries, for [`ColdStore::crowded`].
     ///
     /// # Errors
     /// Any of asking sled.
     pub fn look_for_room(&self) -> Result<(), ColdError> {
-        let crowded = self.room_bytes(Purpose::Intake)? == 0;
+        self.disk.forget_over()?;
+        let lacking_bytes = self.spill_lacks_bytes.load(Ordering::Relaxed);
+        let crowded = self.room_bytes(Purpose::Intake)? == 0
+            || self.room_bytes(Purpose::Spill)? < lacking_bytes;
         self.crowded.store(crowded, Ordering::Relaxed);
         Ok(())
     }
@@ -309,15 +331,15 @@ impl ColdStore {
         self.homes.disk_bytes()
     }
 
-    /// Gives back disk that sled takes for nothing, if that is worth the work; says how much. Reads
-    /// go on meanwhile.
+    /// Gives back disk that sled takes for nothing, if that is worth the work, or if disk is `short` and
+    /// there is any to speak of; says how much. Reads go on meanwhile.
     ///
     /// # Errors
     /// Any of reading and writing sled; all is then as before.
-    pub fn give_back(&self) -> Result<u64, ColdError> {
+    pub fn give_back(&self, short: bool) -> Result<u64, ColdError> {
         let mut given_bytes = 0;
         for home in self.homes() {
-            let Some(bytes) = home.give_back_needs()? else {
+            let Some(bytes) = home.give_back_needs(short)? else {
                 continue;
             };
             let purpose = Purpose::Merge;

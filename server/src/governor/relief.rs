@@ -83,7 +83,7 @@ fn givers(all: &[(HotUse, Arc<Table>)], sweep: Sweep) -> Vec<Giver> {
         .map(|(hot, table)| Giver {
             bytes: match sweep {
                 Sweep::Spare => hot.bytes.saturating_sub(hot.used_bytes),
-                Sweep::Age | Sweep::All | Sweep::Deletes => hot.bytes,
+                _ => hot.bytes,
             },
             table: Arc::clone(table),
         })

@@ -28,7 +28,7 @@ pub(crate) fn upkeep(shared: &Shared, tables: &Tables) {
         let done = by_depth(tables)
             .iter()
             .any(|table| !shared.budget.is_stopping() && tend(shared, table, need));
-        if done || gave_back(shared, cold) {
+        if done || gave_back(shared, cold, need) {
             shared.no_space_to_gain.store(false, Relaxed);
             continue;
         }
@@ -39,9 +39,10 @@ pub(crate) fn upkeep(shared: &Shared, tables: &Tables) {
 
 /// Whether a spill that failed may find room soon, because merges may give some back.
 pub(super) fn may_gain_space(shared: &Shared, error: &WireError) -> bool {
-    let limited = shared.cold.as_ref().and_then(ColdStore::disk_limit_bytes);
+    // A disk that is full for others is no matter of merges.
+    let crowded = shared.cold.as_ref().and_then(ColdStore::crowded);
     let may = error.code == ErrorCode::DiskFull
-        && limited.is_some()
+        && crowded.is_some()
         && !shared.no_space_to_gain.load(Relaxed);
     if may {
         shared.merge_wanted.ring();
@@ -50,8 +51,8 @@ pub(super) fn may_gain_space(shared: &Shared, error: &WireError) -> bool {
 }
 
 /// Has sled give disk back; says whether it did.
-fn gave_back(shared: &Shared, cold: &ColdStore) -> bool {
-    match cold.give_back() {
+fn gave_back(shared: &Shared, cold: &ColdStore, need: Need) -> bool {
+    match cold.give_back(need == Need::Space) {
         Ok(0) => false,
         Ok(bytes) => {
             tracing::info!(bytes, "sled gave disk back");

@@ -17,6 +17,8 @@ mod sweep;
 pub(crate) use arena::{ArenaFull, Header, State};
 pub(crate) use bucket::{CleanBase, Entry, Value, counter_value};
 pub(crate) use frozen::{Frozen, FrozenSource};
+#[cfg(test)]
+pub(crate) use sweep::SWEEPS;
 pub(crate) use sweep::Sweep;
 
 use bucket::Bucket;

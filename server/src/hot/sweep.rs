@@ -10,7 +10,7 @@
 
 use super::{
     HotMap,
-    arena::{EntryRef, State, USES_MAX},
+    arena::{EntryRef, Header, State, USES_MAX},
     bucket::Bucket,
     frozen::Frozen,
 };
@@ -32,7 +32,19 @@ pub(crate) enum Sweep {
     All,
     /// Only deletes leave, for what they hide on disk.
     Deletes,
+    /// Only what is on disk already leaves, which takes none.
+    Clean,
 }
+
+/// All of them.
+#[cfg(test)]
+pub(crate) const SWEEPS: [Sweep; 5] = [
+    Sweep::Spare,
+    Sweep::Age,
+    Sweep::All,
+    Sweep::Deletes,
+    Sweep::Clean,
+];
 
 /// What one step of a sweep took out.
 #[derive(Debug)]
@@ -51,6 +63,12 @@ impl HotMap {
         self.hand
     }
 
+    /// The least that the next step will go over.
+    pub(crate) fn next_bytes(&self) -> usize {
+        let index = self.directory[self.slot(self.hand)] as usize;
+        self.buckets[index].footprint_bytes()
+    }
+
     /// Goes on with the hand over buckets of about `bytes_target` bytes, no further than those of
     /// `last`, and takes out what is to leave.
     pub(crate) fn sweep(&mut self, bytes_target: usize, last: u64, sweep: Sweep) -> Swept {
@@ -60,6 +78,10 @@ impl HotMap {
         let (mut bytes, mut freed_bytes) = (0, 0);
         while slot <= last_slot && bytes < bytes_target {
             let index = self.directory[slot] as usize;
+            // A large one begins a step, so that it can be seen to come.
+            if bytes > 0 && bytes + self.buckets[index].footprint_bytes() > bytes_target {
+                break;
+            }
             let next_slot = self.slot_after(slot);
             let bucket_first = self.slot_first_place(slot);
             bytes += self.buckets[index].footprint_bytes();
@@ -97,8 +119,11 @@ impl HotMap {
             Sweep::Spare => used(bucket),
             Sweep::Age => most_used(bucket),
             Sweep::All => Vec::new(),
-            Sweep::Deletes => {
-                let kept = all_but_deletes(bucket);
+            Sweep::Deletes | Sweep::Clean => {
+                let kept = match sweep {
+                    Sweep::Deletes => all_but(bucket, |header| header.state == State::Tombstone),
+                    _ => all_but(bucket, |header| header.clean),
+                };
                 if kept.len() == bucket.len() {
                     return 0;
                 }
@@ -154,9 +179,9 @@ fn used(bucket: &Bucket) -> Vec<EntryRef> {
     bucket.refs().filter(is_used).collect()
 }
 
-/// The entries that are no deletes.
-fn all_but_deletes(bucket: &Bucket) -> Vec<EntryRef> {
-    let stays = |at: &EntryRef| bucket.entry(*at).header.state != State::Tombstone;
+/// The entries that do not leave.
+fn all_but(bucket: &Bucket, leaves: impl Fn(&Header) -> bool) -> Vec<EntryRef> {
+    let stays = |at: &EntryRef| !leaves(&bucket.entry(*at).header);
     bucket.refs().filter(stays).collect()
 }
 

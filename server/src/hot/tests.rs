@@ -142,7 +142,7 @@ fn what_is_in_use_is_counted_to_the_byte() {
                 .expect("room"),
             5 => map.forget(place, &key),
             6 if step % 50 == 0 => {
-                let sweep = [Sweep::Spare, Sweep::Age, Sweep::All, Sweep::Deletes][rng.usize(..4)];
+                let sweep = SWEEPS[rng.usize(..SWEEPS.len())];
                 drop(map.sweep(rng.usize(..100_000), u64::MAX, sweep));
             }
             _ => map.touch(place, &key),

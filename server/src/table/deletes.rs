@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Spilled, State, Table, TableError, due::Patience, merge::Need};
 use crate::{
-    cold::{Purpose, Run},
+    cold::{Purpose, Run, RunId},
     hot::{State as EntryState, Sweep},
     key_hash::{KeyHash, KeyHasher},
     ranges::Ranges,
@@ -52,11 +52,15 @@ impl Table {
     fn deletes_would_free_much(&self, need: Need) -> bool {
         let state = self.state.lock();
         let settled = state.is_settled();
-        let version = state.hot.version();
+        let looked_at = LookedAt {
+            version: state.hot.version(),
+            need,
+            newest: state.cold.runs().last().map(|run| run.id()),
+        };
         if state.closed || (!settled && need == Need::Order) {
             return false;
         }
-        if *self.looked_at.lock() == Some(version) {
+        if *self.looked_at.lock() == Some(looked_at) {
             return false;
         }
         let cold = Arc::clone(&state.cold);
@@ -69,9 +73,17 @@ impl Table {
         let patience = Patience::of(need, settled);
         let free_much = freed_bytes > 0 && freed_bytes >= bytes / patience.garbage_share;
         // What is worth it now is looked at again until it is done.
-        *self.looked_at.lock() = (!free_much).then_some(version);
+        *self.looked_at.lock() = (!free_much).then_some(looked_at);
         free_much
     }
+}
+
+/// What a look at the deletes in RAM depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LookedAt {
+    version: u32,
+    need: Need,
+    newest: Option<RunId>,
 }
 
 /// Some of the deletes in RAM.

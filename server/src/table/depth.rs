@@ -8,7 +8,7 @@ use std::{collections::HashMap, ops::Range as Indices, sync::Arc};
 use rhash_protocol::TableKind;
 
 use super::{
-    due::{Merge, freed_at_once, sizes},
+    due::{Fit, Merge, freed_at_once, sizes},
     survey::Held,
 };
 use crate::{
@@ -56,7 +56,7 @@ pub(super) fn deepest(
     cold: &Ranges<Arc<Run>>,
     depths: Depths,
     held: &HashMap<RunId, Held>,
-    fits: &dyn Fn(&Merge) -> bool,
+    fits: &dyn Fn(&Merge) -> Fit,
 ) -> (Option<(usize, Merge)>, bool) {
     let mut deepest: Option<(usize, Merge)> = None;
     let mut lacks_room = false;
@@ -75,10 +75,10 @@ pub(super) fn deepest(
             freed_bytes: freed_at_once(&range.runs[runs.clone()], held),
             runs,
         };
-        if fits(&merge) {
-            deepest = Some((depth, merge));
-        } else {
-            lacks_room = true;
+        match fits(&merge) {
+            Fit::Yes => deepest = Some((depth, merge)),
+            Fit::NoRoom => lacks_room = true,
+            Fit::Rests => {}
         }
     }
     (deepest, lacks_room)

@@ -8,7 +8,12 @@
 //! Under a disk limit a merge needs room for what it will come to. Where disk is short, merges that
 //! free files at once come first; one that came to more than there was room for waits for more.
 
-use std::{collections::HashMap, ops::Range as Indices, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    ops::Range as Indices,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Table,
@@ -29,6 +34,8 @@ const GARBAGE_SHARE_SETTLED: u64 = 6;
 const GARBAGE_SHARE_SHORT: u64 = 12;
 /// A table has come to rest when nothing was spilled for so long.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// After a merge that failed, its range waits so long for the next.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// While a table grows, a range is surveyed again when it has changed by this part.
 const CHANGE_SHARE_GROWING: u64 = 8;
 /// The same otherwise; estimates of bytes need not be looked at again for less.
@@ -109,7 +116,11 @@ impl Table {
             Purpose::MergeAhead => room_ahead_bytes,
             _ => room_bytes,
         };
-        let fits = |merge: &Merge| self.needs_bytes(&cold, merge) <= room(merge);
+        let fits = |merge: &Merge| match self.needs_bytes(&cold, merge) {
+            None => Fit::Rests,
+            Some(bytes) if bytes <= room(merge) => Fit::Yes,
+            Some(_) => Fit::NoRoom,
+        };
         let held = held(&cold);
         let (deepest, lacks_room) = deepest(&cold, self.depths(), &held, &fits);
         // Where there are so many runs that reads and spills suffer, garbage waits.
@@ -130,18 +141,33 @@ impl Table {
         }))
     }
 
-    /// The room that a merge needs.
-    fn needs_bytes(&self, cold: &Ranges<Arc<Run>>, merge: &Merge) -> u64 {
+    /// The room that a merge needs; none if one of this range failed of late.
+    fn needs_bytes(&self, cold: &Ranges<Arc<Run>>, merge: &Merge) -> Option<u64> {
         let range = cold.get(merge.range);
         let surveys = self.surveys.lock();
         let known = range.and_then(|range| surveys.get(&range.first));
-        merge
-            .output_bytes
-            .max(known.map_or(0, |survey| survey.needs_bytes))
+        let failed_at = known.and_then(|survey| survey.failed_at);
+        if failed_at.is_some_and(|failed_at| failed_at.elapsed() < REST_AFTER_FAILURE) {
+            return None;
+        }
+        let needs_bytes = known.map_or(0, |survey| survey.needs_bytes);
+        Some(merge.output_bytes.max(needs_bytes))
     }
 
     /// Remembers that a merge came to more than there was room for, so that others come first.
     pub(super) fn lacked_room(&self, task: &Task) {
+        self.learn(task, |survey| {
+            let more_bytes = task.merge.output_bytes / 8 + 1;
+            survey.needs_bytes = task.room_bytes.saturating_add(more_bytes);
+        });
+    }
+
+    /// Remembers that a merge failed, so that the same damage does not keep the others waiting.
+    pub(super) fn failed(&self, task: &Task) {
+        self.learn(task, |survey| survey.failed_at = Some(Instant::now()));
+    }
+
+    fn learn(&self, task: &Task, learn: impl FnOnce(&mut Survey)) {
         let index = task.merge.range;
         let Some(range) = task.cold.get(index) else {
             return;
@@ -151,9 +177,7 @@ impl Table {
         let survey = surveys
             .entry(range.first)
             .or_insert_with(|| self.survey(range, last));
-        survey.needs_bytes = task
-            .room_bytes
-            .saturating_add(task.merge.output_bytes / 8 + 1);
+        learn(survey);
     }
 
     fn survey(&self, range: &Range<Arc<Run>>, last: u64) -> Survey {
@@ -170,7 +194,7 @@ impl Table {
         cold: &Ranges<Arc<Run>>,
         patience: Patience,
         held: &HashMap<RunId, Held>,
-        fits: &dyn Fn(&Merge) -> bool,
+        fits: &dyn Fn(&Merge) -> Fit,
     ) -> Option<Merge> {
         let surveys = self.surveyed(cold, patience);
         let mut total = Garbage::default();
@@ -183,7 +207,7 @@ impl Table {
             }
             let rank = (patience.at_once && merge.gains_at_once(), garbage.share());
             let is_worst = worst.as_ref().is_none_or(|(other, _)| rank > *other);
-            if is_worst && garbage.bytes > 0 && fits(&merge) {
+            if is_worst && garbage.bytes > 0 && fits(&merge) == Fit::Yes {
                 worst = Some((rank, merge));
             }
         }
@@ -237,6 +261,16 @@ impl Patience {
             at_once: short,
         }
     }
+}
+
+/// Whether a merge can be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    Yes,
+    /// There is too little disk for it.
+    NoRoom,
+    /// One of the same range failed of late.
+    Rests,
 }
 
 /// Garbage, and all that it lies among.

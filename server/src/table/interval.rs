@@ -12,6 +12,11 @@ use crate::{cold::Run, ranges::Ranges};
 /// An interval takes at most this part more than it aims at, as a divisor.
 const MORE_SHARE: usize = 4;
 
+/// The most that an interval takes, unless its first bucket has more by itself.
+pub(super) fn bytes_max(bytes_target: usize) -> usize {
+    bytes_target.saturating_add(bytes_target / MORE_SHARE)
+}
+
 /// The interval that a spill aims at.
 #[derive(Debug)]
 pub(super) struct Interval {
@@ -38,10 +43,7 @@ impl Interval {
 
     /// Whether the interval ends before `hand`, with so many bytes in it.
     pub(super) fn is_enough(&self, bytes: usize, hand: u64) -> bool {
-        let most = self
-            .bytes_target
-            .saturating_add(self.bytes_target / MORE_SHARE);
-        if bytes == 0 || bytes >= most {
+        if bytes == 0 || bytes >= bytes_max(self.bytes_target) {
             return bytes > 0;
         }
         let (first, last) = (self.cold.at(hand).first, self.last_of_step(hand));
@@ -53,6 +55,11 @@ impl Interval {
         }
         let part = whole / (whole / target).round().max(1.0);
         bytes >= part.min(target) && self.bytes_between(hand, last) >= part / 2.0
+    }
+
+    /// Whether what the next step goes over at least is not too much for the interval.
+    pub(super) fn has_room(&self, bytes: usize, next_bytes: usize) -> bool {
+        bytes == 0 || bytes.saturating_add(next_bytes) <= bytes_max(self.bytes_target)
     }
 
     fn bytes_between(&self, first: u64, last: u64) -> f64 {

@@ -110,7 +110,10 @@ impl Table {
                 self.lacked_room(task);
                 Ok(MergeDone::NoRoom)
             }
-            Err(error) => Err(cold_error(&error)),
+            Err(error) => {
+                self.failed(task);
+                Err(cold_error(&error))
+            }
             Ok(merged) => self.take_merged(task, inputs, merged),
         }
     }
@@ -230,12 +233,37 @@ impl Table {
                     at: half,
                 })?;
             }
-            let mut state = self.state.lock();
-            let mut cold = Ranges::clone(&state.cold);
+            // Who changes the ranges holds `structure`, so that they are as they were.
+            let mut cold = Ranges::clone(&self.state.lock().cold);
             cold.split(half);
-            state.cold = Arc::new(cold);
+            for first in [range.first, half] {
+                self.let_go(&mut cold, first)?;
+            }
+            self.surveys.lock().remove(&range.first);
+            self.state.lock().cold = Arc::new(cold);
             any = true;
         }
         Ok(any)
+    }
+
+    /// Takes runs out of the range that begins at `first` that have nothing there: or their files would
+    /// stay for its sake.
+    fn let_go(&self, cold: &mut Ranges<Arc<Run>>, first: u64) -> Result<(), TableError> {
+        let last = cold.last_of(cold.index_of(first));
+        let elsewhere = |run: &&Arc<Run>| run.last_place() < first || run.first_place() > last;
+        let runs = cold.at(first).runs.iter().filter(elsewhere);
+        let removed: Vec<RunId> = runs.map(|run| run.id()).collect();
+        for run in removed {
+            if self.name.is_some() {
+                self.shared.record(Edit::Merged {
+                    id: self.id,
+                    first,
+                    removed: vec![run],
+                    added: None,
+                })?;
+            }
+            cold.replace(first, &[run], None);
+        }
+        Ok(())
     }
 }

@@ -46,6 +46,7 @@ pub(crate) use merge::{MergeDone, Need};
 pub use read::{Allowance, Unbounded};
 pub(crate) use spill::Spilled;
 
+use deletes::LookedAt;
 use depth::Depths;
 use due::SETTLED_AFTER;
 use survey::Survey;
@@ -105,7 +106,7 @@ pub struct Table {
     /// What is known of the garbage in each range, by its first place; the merging thread's own.
     surveys: Mutex<BTreeMap<u64, Survey>>,
     /// The hot map as it was when it was last looked at for deletes; the merging thread's own.
-    looked_at: Mutex<Option<u32>>,
+    looked_at: Mutex<Option<LookedAt>>,
 }
 
 /// The levels of a table; what is done under the lock is done in RAM alone.

@@ -10,7 +10,10 @@ use std::{sync::Arc, thread, time::Instant};
 use parking_lot::MutexGuard;
 use rhash_protocol::ErrorCode;
 
-use super::{Table, TableError, interval::Interval};
+use super::{
+    Table, TableError,
+    interval::{self, Interval},
+};
 use crate::{
     background,
     cold::{Claim, ColdError, ColdStore, Purpose, RecordSource, Run},
@@ -77,30 +80,48 @@ impl Table {
         let Some(store) = &self.shared.cold else {
             return Ok(Spilled::Nothing);
         };
-        self.has_room(store, purpose, bytes_target)?;
-        match self.take_out(bytes_target, sweep) {
+        match self.take_out_for(store, purpose, bytes_target, sweep)? {
             Taken::Out(pieces) => self.write_out(store, purpose, &pieces),
             Taken::Freed => Ok(Spilled::Some),
             Taken::Nothing => Ok(Spilled::Nothing),
         }
     }
 
-    /// Whether there is disk for entries that are still to leave RAM. Without it they stay in the hot
-    /// map: in transit they would be in the way of deletes, for which there is more.
-    fn has_room(
+    /// Takes out what there is disk for. Where there is none, entries stay in the hot map, since in transit
+    /// they would be in the way of deletes, for which there is more; but what is clean needs none.
+    ///
+    /// # Errors
+    /// [`ErrorCode::DiskFull`], if there is room for nothing.
+    fn take_out_for(
         &self,
         store: &ColdStore,
         purpose: Purpose,
         bytes_target: usize,
-    ) -> Result<(), TableError> {
-        let room = store
-            .room_bytes(purpose)
-            .map_err(|error| cold_error(&error))?;
-        let lacks = purpose == Purpose::Spill && room < bytes_target as u64;
-        if lacks && self.state.lock().transit.is_empty() {
-            return Err(cold_error(&store.disk_full()));
+        sweep: Sweep,
+    ) -> Result<Taken, TableError> {
+        let (bytes, in_transit) = self.next_spill_bytes(bytes_target);
+        let has_room = purpose != Purpose::Spill
+            || store
+                .has_room_to_spill(bytes as u64)
+                .map_err(|error| cold_error(&error))?;
+        if has_room || in_transit {
+            return Ok(self.take_out(bytes_target, sweep));
         }
-        Ok(())
+        match self.take_out(bytes_target, Sweep::Clean) {
+            Taken::Nothing => Err(cold_error(&store.disk_full())),
+            taken => Ok(taken),
+        }
+    }
+
+    /// The most that the next spill may take out, and whether that is in transit already.
+    fn next_spill_bytes(&self, bytes_target: usize) -> (usize, bool) {
+        let state = self.state.lock();
+        if state.transit.is_empty() {
+            let bytes = interval::bytes_max(bytes_target).max(state.hot.next_bytes());
+            return (bytes, false);
+        }
+        let bytes = state.transit.iter().map(|piece| piece.live_bytes()).sum();
+        (bytes, true)
     }
 
     /// Like [`Table::spill`], but writes in the background, and calls `meanwhile` every now and then.
@@ -113,8 +134,8 @@ impl Table {
         let Some(store) = &self.shared.cold else {
             return Ok(Spilled::Nothing);
         };
-        self.has_room(store, self.purpose(), bytes_target)?;
-        let pieces = match self.take_out(bytes_target, sweep) {
+        let taken = self.take_out_for(store, self.purpose(), bytes_target, sweep)?;
+        let pieces = match taken {
             Taken::Out(pieces) => pieces,
             Taken::Freed => return Ok(Spilled::Some),
             Taken::Nothing => return Ok(Spilled::Nothing),
@@ -208,6 +229,7 @@ impl Table {
         let step_bytes = STEP_BYTES.min(bytes_target / COPIES_SHARE).max(1);
         let (mut bytes, mut freed_bytes, mut copies_bytes, mut rounds) = (0, 0, 0, 0);
         while !interval.is_enough(bytes + freed_bytes, state.hot.hand())
+            && interval.has_room(bytes, state.hot.next_bytes())
             && copies_bytes < bytes_target / COPIES_SHARE
         {
             let bytes_before = state.ram_bytes();

@@ -4,7 +4,7 @@
 //! records are hidden by newer ones. That costs some hundred reads of the columns of hashes a range,
 //! whatever its size, needs nothing to be kept while entries are written, and holds after a start.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use rhash_protocol::TableKind;
 
@@ -35,6 +35,8 @@ pub(super) struct Survey {
     pub(super) garbage_bytes: u64,
     /// A merge of it was seen to need so much room at least.
     pub(super) needs_bytes: u64,
+    /// A merge of it failed then.
+    pub(super) failed_at: Option<Instant>,
 }
 
 impl Survey {
@@ -64,6 +66,7 @@ impl Survey {
             keys: range_keys(range, last),
             garbage_bytes: 0,
             needs_bytes: 0,
+            failed_at: None,
         }
     }
 
@@ -146,7 +149,10 @@ pub(super) struct Held {
 impl Held {
     /// What of the dead bytes a range answers for that needs so many of the live ones.
     pub(super) fn due_to(self, live_bytes: u64) -> u64 {
-        (self.dead_bytes as f64 * (live_bytes as f64 / self.live_bytes.max(1) as f64)) as u64
+        if self.live_bytes == 0 {
+            return self.dead_bytes / self.ranges.max(1) as u64;
+        }
+        (self.dead_bytes as f64 * (live_bytes as f64 / self.live_bytes as f64)) as u64
     }
 }
 

@@ -231,14 +231,18 @@ fn sled_gives_back_what_runs_took_that_are_gone() {
         let runs: Vec<_> = (0..150)
             .map(|_| write_expecting(&store, 10, 60_000))
             .collect();
-        assert_eq!(store.give_back().unwrap(), 0, "most of it is live");
+        assert_eq!(store.give_back(false).unwrap(), 0, "most of it is live");
         let disk_bytes = store.disk_bytes().unwrap();
         runs.iter().for_each(|run| run.remove_on_drop());
         drop(runs);
-        let given_back = store.give_back().unwrap();
+        let given_back = store.give_back(false).unwrap();
         assert!(given_back > 5 << 20, "{given_back} of {disk_bytes}");
         assert!(store.disk_bytes().unwrap() < 4 << 20);
-        assert_eq!(store.give_back().unwrap(), 0, "it is given back already");
+        assert_eq!(
+            store.give_back(false).unwrap(),
+            0,
+            "it is given back already"
+        );
         assert!(all_of(&kept, 0) == [one_record(40_000)]);
     }
     assert_eq!(sled_dirs(dir.path()), ["sled-2"]);

@@ -9,7 +9,7 @@ use super::support::{
     Came, contains, first_seed, get, open, open_table, scan, sequences, tiny, wait, write,
 };
 use crate::{
-    hot::Sweep,
+    hot::{SWEEPS, Sweep},
     store::Store,
     table::{MergeDone, Need, Table},
 };
@@ -179,7 +179,7 @@ impl<'a> Sequence<'a> {
     }
 
     fn any_sweep(&mut self) -> Sweep {
-        [Sweep::Spare, Sweep::Age, Sweep::All, Sweep::Deletes][self.rng.usize(..4)]
+        SWEEPS[self.rng.usize(..SWEEPS.len())]
     }
 
     fn step(&mut self, visited: &mut Visited) {

@@ -170,6 +170,30 @@ fn a_run_that_one_of_several_ranges_needs_is_let_go() {
     assert_eq!(wait(table.len()).expect("a count"), u64::from(KEYS));
 }
 
+/// A run that lay in one half alone was kept by the other as well, which never had a reason to merge it.
+#[test]
+fn a_split_leaves_runs_where_they_have_something() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(Some(dir.path()), tiny(64));
+    let table = open_table(&store, "t", TableKind::Values);
+    put_all(&table, 1);
+    while table.merge_one(Need::Order).expect("a merge") == MergeDone::Some {}
+    let cold = Arc::clone(&table.state.lock().cold);
+    assert!(cold.len() > 1, "the table was split");
+    for (index, range) in cold.iter().enumerate() {
+        for run in &range.runs {
+            assert!(run.last_place() >= range.first && run.first_place() <= cold.last_of(index));
+        }
+    }
+    drop(cold);
+    drop(table);
+    store.stop().expect("a clean stop");
+    drop(store);
+    let store = open(Some(dir.path()), tiny(64));
+    let table = open_table(&store, "t", TableKind::Values);
+    assert_eq!(wait(table.len()).expect("a count"), u64::from(KEYS));
+}
+
 /// An estimate that is wrong must not have a range merged again and again.
 #[test]
 fn merges_for_garbage_come_to_an_end() {

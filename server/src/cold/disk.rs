@@ -59,6 +59,7 @@ pub(super) struct Disk {
     reserved_bytes: Mutex<u64>,
     /// What a start found beyond what spills may fill.
     over_bytes: AtomicU64,
+    refusals: AtomicU64,
 }
 
 /// Room on disk, given back when the run that it was for is counted among the others.
@@ -102,6 +103,7 @@ impl Disk {
             homes,
             reserved_bytes: Mutex::new(0),
             over_bytes: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
         })
     }
 
@@ -151,8 +153,14 @@ impl Disk {
         })
     }
 
+    /// How often the limit was reached.
+    pub(super) fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
     /// The error that the limit is reached.
     pub(super) fn full(&self) -> ColdError {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
         let limit_bytes = self.limit_bytes.unwrap_or(u64::MAX);
         ColdError::DiskLimit {
             used_bytes: self.homes.disk_bytes().unwrap_or(0),

@@ -218,6 +218,11 @@ impl ColdStore {
         Ok(writer)
     }
 
+    /// How often the disk limit was reached.
+    pub fn limit_refusals(&self) -> u64 {
+        self.disk.refusals()
+    }
+
     /// `--disk-limit`.
     pub fn disk_limit_bytes(&self) -> Option<u64> {
         self.disk.limit_bytes()

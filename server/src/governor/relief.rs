@@ -111,6 +111,7 @@ fn spill_some(
         wait_for_merges(shared, &giver.table, steering);
         steering.look();
         let meanwhile = || steering.look();
+        let refusals = upkeep::limit_refusals(shared);
         match giver
             .table
             .spill_behind(shared.steps.spill_bytes, sweep, meanwhile)
@@ -119,7 +120,7 @@ fn spill_some(
                 any |= spilled == Spilled::Some;
                 budget.set_trouble(None);
             }
-            Err(error) if upkeep::may_gain_space(shared, &error) => {
+            Err(error) if upkeep::may_gain_space(shared, &error, refusals) => {
                 // Writers wait for it rather than being refused.
                 budget.set_trouble(None);
                 return Look::Failed;

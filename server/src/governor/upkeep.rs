@@ -37,12 +37,16 @@ pub(crate) fn upkeep(shared: &Shared, tables: &Tables) {
     }
 }
 
-/// Whether a spill that failed may find room soon, because merges may give some back.
-pub(super) fn may_gain_space(shared: &Shared, error: &WireError) -> bool {
-    // A disk that is full for others is no matter of merges.
-    let crowded = shared.cold.as_ref().and_then(ColdStore::crowded);
+/// How often the disk limit was reached.
+pub(super) fn limit_refusals(shared: &Shared) -> u64 {
+    shared.cold.as_ref().map_or(0, ColdStore::limit_refusals)
+}
+
+/// Whether a spill that failed may find room soon, because merges may give some back: it failed for
+/// the limit, which was reached so often before it, and not for a disk that others have filled.
+pub(super) fn may_gain_space(shared: &Shared, error: &WireError, refusals_before: u64) -> bool {
     let may = error.code == ErrorCode::DiskFull
-        && crowded.is_some()
+        && limit_refusals(shared) > refusals_before
         && !shared.no_space_to_gain.load(Relaxed);
     if may {
         shared.merge_wanted.ring();

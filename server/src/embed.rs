@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     access::{Access, tokens::TokensError},
     config::Config,
+    file_limit,
     hub::{Hub, HubParts},
     listener,
     metrics::{self, Phase},
@@ -118,9 +119,10 @@ impl Server {
             drain_time,
             insecure,
             lease,
-            limits,
+            mut limits,
             store: store_config,
         } = config;
+        limits.connections = limits.connections.min(file_limit::connections_max());
         let access = Access::new(tokens)?;
         let tls = tls.map(Tls::new).transpose()?.map(Arc::new);
         let open = insecure || access.asks_for_tokens();

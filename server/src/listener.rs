@@ -9,7 +9,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{connection, file_limit, hub::Hub, limits::Limit};
+use crate::{connection, hub::Hub, limits::Limit};
 
 /// After a failed accept (no file descriptors, say), the listener waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -19,7 +19,7 @@ const REFUSAL_MAX: Duration = Duration::from_secs(1);
 
 /// Takes connections until the server stops, and then waits until they have ended.
 pub(crate) async fn listen(listener: TcpListener, hub: Arc<Hub>) {
-    let connections_max = hub.limits.connections.min(file_limit::connections_max());
+    let connections_max = hub.limits.connections;
     let mut stopping = hub.stopping.clone();
     let mut connections = JoinSet::new();
     loop {

@@ -13,7 +13,8 @@ Usage: cargo xtask soak [OPTIONS]
 
 It has four times the data that its memory holds. Some clients overwrite, read and append, others
 come and go, some without a word. At the end, throughput is that of the beginning within a fifth;
-descriptors, threads and memory have not grown, and the disk holds what live entries explain.
+descriptors, threads and memory have not grown, and the disk holds what live entries explain. A sixth
+of the time goes by before it is watched, so that a run takes a sixth longer.
 
 Options:
   --minutes COUNT     How long [default: 30]

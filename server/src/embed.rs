@@ -194,15 +194,16 @@ impl Handle {
     pub async fn reload(&self) -> Result<(), ServerError> {
         let reloading = Arc::clone(&self.hub);
         let read_again = move || {
-            reloading.access.reload()?;
-            match &reloading.tls {
-                Some(tls) => Ok(tls.reload()?),
-                None => Ok::<_, ServerError>(()),
-            }
+            let sessions = &reloading.sessions;
+            let revoked = reloading
+                .access
+                .reload_and(|access| sessions.renew_grants(access))?;
+            let reread = reloading.tls.as_ref().map_or(Ok(()), |tls| tls.reload());
+            Ok::<_, ServerError>((revoked, reread))
         };
         let reread = tokio::task::spawn_blocking(read_again);
-        let reread = reread.await.map_err(ServerError::Part)?;
-        let revoked = self.hub.renew_grants().await;
+        let (revoked, reread) = reread.await.map_err(ServerError::Part)??;
+        let revoked = self.hub.end_sessions(revoked).await;
         reread?;
         let tokens = self.hub.access.tokens();
         tracing::info!(

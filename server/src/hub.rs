@@ -235,12 +235,10 @@ impl Hub {
         }
     }
 
-    /// Gives each session what its token grants now, after the tokens were read again, and ends
-    /// those whose token was revoked; tells how many.
-    pub(crate) async fn renew_grants(self: &Arc<Self>) -> usize {
-        let revoked = self.sessions.renew_grants(&self.access);
-        let count = revoked.len();
-        for session in revoked {
+    /// Ends sessions, those whose token was revoked; tells how many they are.
+    pub(crate) async fn end_sessions(self: &Arc<Self>, sessions: Vec<Arc<Session>>) -> usize {
+        let count = sessions.len();
+        for session in sessions {
             self.end_session(session).await;
         }
         count

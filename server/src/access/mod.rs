@@ -22,6 +22,8 @@ pub(crate) struct Access {
     /// Where the tokens are; none lets everybody in.
     file: Option<PathBuf>,
     grants: RwLock<Vec<Arc<Grant>>>,
+    /// Held for writing while sessions are given what was read anew. Taken before `grants`.
+    turning: RwLock<()>,
     pub(crate) failures: Failures,
 }
 
@@ -34,6 +36,7 @@ impl Access {
         let access = Self {
             file,
             grants: RwLock::default(),
+            turning: RwLock::default(),
             failures: Failures::default(),
         };
         access.reload()?;
@@ -45,12 +48,21 @@ impl Access {
     /// # Errors
     /// [`TokensError`] if the file cannot be used.
     pub(crate) fn reload(&self) -> Result<(), TokensError> {
+        self.reload_and(|_| ())
+    }
+
+    /// The same, and calls `renew` before the bearer of any token is let in by what was read.
+    ///
+    /// # Errors
+    /// [`TokensError`] if the file cannot be used.
+    pub(crate) fn reload_and<T>(&self, renew: impl FnOnce(&Self) -> T) -> Result<T, TokensError> {
         let grants = match &self.file {
             Some(file) => read_tokens(file)?,
             None => vec![Grant::everything()],
         };
+        let _turning = self.turning.write();
         *self.grants.write() = grants.into_iter().map(Arc::new).collect();
-        Ok(())
+        Ok(renew(self))
     }
 
     /// Whether a token is asked for.
@@ -69,6 +81,7 @@ impl Access {
 
     /// What the bearer of a token may do; none if it is not known.
     pub(crate) fn admit(&self, token: &str) -> Option<Arc<Grant>> {
+        let _turning = self.turning.read();
         if !self.asks_for_tokens() {
             return self.grants.read().first().cloned();
         }

@@ -193,7 +193,8 @@ async fn take(hello: &Hello, grant: Arc<Grant>, hub: &Arc<Hub>) -> Result<Opened
     // IMPORTANT: asked again now that the session is there to be revoked. Tokens that were read
     // again since would else be without effect on it.
     if hub.access.renew(&grant).is_none_or(|now| now != grant) {
-        hub.renew_grants().await;
+        hub.end_sessions(hub.sessions.renew_grants(&hub.access))
+            .await;
     }
     let desk = attachment.session().desk().lock_owned();
     let desk = timeout(DESK_WAIT_MAX, desk)

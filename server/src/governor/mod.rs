@@ -31,8 +31,10 @@ use crate::{
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After a spill or merge that failed, it waits this long.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
-/// Of the limit, this part stays free for what nobody foresees.
+/// Of the limit, this part stays free for what nobody foresees, …
 const MARGIN_SHARE: u64 = 16;
+/// … and at least this much: buffers of many connections grow by it between two looks.
+const MARGIN_BYTES_MIN: u64 = 2560 << 10;
 /// Before anything is measured: what threads, buffers, sled and merges take.
 const OVERHEAD_BYTES: u64 = 8 << 20;
 /// How fast a measured overhead is forgotten: a 1024th of it at each look.
@@ -180,7 +182,8 @@ pub(crate) fn entries_bytes_at_start(limit_bytes: u64) -> usize {
 }
 
 fn entries_bytes(limit_bytes: u64, overhead_bytes: u64) -> usize {
-    let room = limit_bytes - limit_bytes / MARGIN_SHARE;
+    let margin_bytes = (limit_bytes / MARGIN_SHARE).max(MARGIN_BYTES_MIN);
+    let room = limit_bytes.saturating_sub(margin_bytes);
     let most = limit_bytes / 8 * ENTRIES_EIGHTHS_MAX;
     room.saturating_sub(overhead_bytes)
         .clamp(limit_bytes / ENTRIES_SHARE_MIN, most) as usize

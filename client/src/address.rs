@@ -65,6 +65,17 @@ impl FromStr for Address {
             Some(rest) => (true, rest),
             None => (false, rest.strip_prefix(SCHEME).unwrap_or(rest)),
         };
+        // IMPORTANT: what is before an `@` is a secret. With a scheme that was misspelt it would be sent
+        // in the clear, so it is not even shown.
+        if let Some((scheme, _)) = rest.split_once("://") {
+            let is_word = scheme
+                .chars()
+                .all(|sign| sign.is_ascii_alphabetic() || sign == '+');
+            let shown = if is_word { scheme } else { "this" };
+            let text =
+                format!("{shown}:// is no scheme of an address; {SCHEME} and {TLS_SCHEME} are");
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
         let (token, shown) = rest.rsplit_once('@').unwrap_or(("", rest));
         let bad = || Error::new(ErrorKind::Usage, format!("{shown:?} is not HOST:PORT"));
         let rest = shown.strip_suffix('/').unwrap_or(shown);
@@ -143,6 +154,9 @@ mod tests {
             "http://host:5",
             "a b",
             "rhash_0f@",
+            "rhashs://rhash_0f@db",
+            "https://rhash_0f@db",
+            "rhash_0f://db",
             "rhash_0f@db:x",
         ] {
             let error = text.parse::<Address>().unwrap_err();

@@ -81,7 +81,7 @@ impl Clerk {
                 self.remember_and_send(request_id, encode(&Response::Error(error)))
                     .await
             }
-            Ok(Turn::Apply) => match self.permit(&request).and_then(|()| self.bound(&request)) {
+            Ok(Turn::Apply) => match self.bound(&request).and_then(|()| self.permit(&request)) {
                 // It takes the number all the same, or those that follow would leave a gap.
                 Err(error) => {
                     self.hub.count_error(&error);
@@ -293,7 +293,7 @@ impl Clerk {
 
     /// Answers a request that changes nothing: at once, or by a task that waits for the disk.
     async fn read(&mut self, request_id: u64, request: Request<'_>) -> Result<(), End> {
-        if let Err(error) = self.permit(&request).and_then(|()| self.bound(&request)) {
+        if let Err(error) = self.bound(&request).and_then(|()| self.permit(&request)) {
             return self.refuse(request_id, error).await;
         }
         let answered = match request {

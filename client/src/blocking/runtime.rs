@@ -10,7 +10,10 @@
 //! callers wait on a plain channel.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, mpsc},
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -123,7 +126,19 @@ impl Driver {
         }
         let wheel = self.wheel()?;
         let _asking = Asking::begin(wheel);
-        wheel.runtime.block_on(future)
+        wheel.runtime.block_on(async {
+            let mut future = pin!(future);
+            let first = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+            match first {
+                Poll::Pending => future.await,
+                // IMPORTANT: an answer that is there at once drives nothing, and questions that follow each
+                // other quickly would keep the client from ever flushing or connecting again.
+                Poll::Ready(answer) => {
+                    tokio::task::yield_now().await;
+                    answer
+                }
+            }
+        })
     }
 
     /// Runs a future on the client's thread and waits for it.

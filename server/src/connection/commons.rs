@@ -57,7 +57,8 @@ impl Drop for Units {
     fn drop(&mut self) {
         // IMPORTANT: free before it is told, or who is told would look too early.
         drop(self.permit.take());
-        self.freed.notify_one();
+        // All of them: the one that would be told may need more than this.
+        self.freed.notify_waiters();
     }
 }
 
@@ -129,8 +130,6 @@ impl Commons {
             // From here on no news is missed.
             freed.as_mut().enable();
             if let Some(share) = self.try_take(bytes) {
-                // Perhaps there is enough for the next one, too.
-                self.freed.notify_one();
                 return share;
             }
             tokio::select! {

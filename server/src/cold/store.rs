@@ -267,9 +267,12 @@ impl ColdStore {
 
     /// Why no more entries are taken in, if at the last look there was no room for them.
     pub fn crowded(&self) -> Option<ColdError> {
-        self.crowded
-            .load(Ordering::Relaxed)
-            .then(|| self.disk_full())
+        self.is_crowded().then(|| self.disk_full())
+    }
+
+    /// Whether at the last look there was no room for more entries.
+    pub fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
     }
 
     /// The error that the disk limit is reached.

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use crate::store::BufferAccount;
+use crate::{counters::Waiting, store::BufferAccount};
 
 /// Room is counted in units, since permits are counted in 32 bits.
 pub(crate) const UNIT_BYTES: usize = 4 * 1024;
@@ -59,22 +59,6 @@ impl Drop for Units {
         drop(self.permit.take());
         // All of them: the one that would be told may need more than this.
         self.freed.notify_waiters();
-    }
-}
-
-/// One that waits, for as long as this lives.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn among(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 

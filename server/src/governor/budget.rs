@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use rhash_protocol::{ErrorCode, WireError};
 use tokio::sync::Notify;
 
-use crate::pages;
+use crate::{counters::Waiting, pages};
 
 /// A writer waits no longer than this for RAM to become free.
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -21,22 +21,6 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A writer looks again this often, should a wake-up have been for others.
 const STALL_LOOK: Duration = Duration::from_millis(20);
-
-/// A writer that waits, for as long as this lives.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn among(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
 
 /// The account of the RAM that entries take.
 #[derive(Debug)]

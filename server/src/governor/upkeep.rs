@@ -74,7 +74,7 @@ fn look(shared: &Shared, cold: &ColdStore) -> Need {
     if let Err(error) = cold.look_for_room() {
         tell(shared, "disk cannot be measured", cold_error(&error));
     }
-    if cold.crowded().is_some() {
+    if cold.is_crowded() {
         return Need::Space;
     }
     shared.no_space_to_gain.store(false, Relaxed);

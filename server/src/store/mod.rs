@@ -370,10 +370,7 @@ impl Store {
     }
 
     fn is_crowded(&self) -> bool {
-        self.shared
-            .cold
-            .as_ref()
-            .is_some_and(|cold| cold.crowded().is_some())
+        self.shared.cold.as_ref().is_some_and(ColdStore::is_crowded)
     }
 
     async fn wait_for_room(&self, bytes: usize) -> Result<(), TableError> {

@@ -1,0 +1,140 @@
+//! Which tables a session has open: opening them, letting go of them, freeing them.
+
+use bytes::Bytes;
+use rhash_protocol::{ErrorCode, OpenMode, Response, TableId, TableKind, WireError};
+
+use super::encode;
+use crate::{
+    connection::{Clerk, End},
+    limits::Limit,
+    session::Held,
+};
+
+/// The operands of an open.
+pub(super) struct Opening<'a> {
+    pub(super) name: Option<&'a str>,
+    pub(super) kind: Option<TableKind>,
+    pub(super) codec: Option<&'a str>,
+    pub(super) mode: OpenMode,
+}
+
+impl Clerk {
+    pub(super) async fn close(&mut self, table: TableId) -> Result<Bytes, WireError> {
+        self.desk.table(&self.hub.store, table)?;
+        let closed = self
+            .hub
+            .blocking(move |hub| hub.store.close_table(table))
+            .await;
+        let gone = match &closed {
+            Ok(()) => true,
+            Err(error) => error.code == ErrorCode::TableClosed,
+        };
+        if gone {
+            self.desk.tables.remove(&table);
+            self.hub.holders.forget(table);
+        }
+        closed.map(|()| encode(&Response::Done))
+    }
+
+    pub(super) async fn detach(&mut self, id: TableId) -> Result<Bytes, WireError> {
+        self.desk.table(&self.hub.store, id)?;
+        if let Some(held) = self.desk.tables.get_mut(&id) {
+            held.opens -= 1;
+            if held.opens > 0 {
+                return Ok(encode(&Response::Done));
+            }
+        }
+        let held = self.desk.tables.remove(&id);
+        self.hub.holders.release(id, self.session.id());
+        if held.is_some_and(|held| held.table.name().is_none()) {
+            let closed = self
+                .hub
+                .blocking(move |hub| hub.store.close_table(id))
+                .await;
+            closed.or_else(|error| match error.code {
+                ErrorCode::TableClosed => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        Ok(encode(&Response::Done))
+    }
+
+    pub(super) async fn open(&mut self, request_id: u64, opening: Opening<'_>) -> Result<(), End> {
+        match self.open_table(opening).await {
+            Ok((id, sole, body)) => {
+                self.remember_and_send(request_id, body).await?;
+                // From here on a change of it is told; before, it would have overtaken the answer.
+                self.hub.holders.told(id, self.session.id(), sole);
+                Ok(())
+            }
+            Err(error) => {
+                self.remember_and_send(request_id, encode(&Response::Error(error)))
+                    .await
+            }
+        }
+    }
+
+    async fn open_table(
+        &mut self,
+        opening: Opening<'_>,
+    ) -> Result<(TableId, bool, Bytes), WireError> {
+        let limits = &self.hub.limits;
+        if self.desk.tables.len() as u64 >= limits.tables_per_session {
+            self.hub.reached.count(Limit::TablesPerSession);
+            return Err(WireError {
+                code: ErrorCode::Busy,
+                text: format!(
+                    "this session has {} tables open, the limit; close some",
+                    limits.tables_per_session
+                ),
+            });
+        }
+        let is_full = self.hub.store.tables_count() as u64 >= limits.tables;
+        let name = opening.name.map(str::to_owned);
+        let codec = opening.codec.map(str::to_owned);
+        let kind = opening.kind;
+        let may_make = self.session.grant().rights_on(opening.name).write;
+        let asked = opening.mode;
+        let mode = match (asked, opening.name) {
+            (OpenMode::CreateNew, _) | (_, None) if is_full => return Err(self.too_many_tables()),
+            // Making it errs, but not before it is known that it would be made.
+            (OpenMode::OpenOrCreate, Some(_)) if is_full || !may_make => OpenMode::Existing,
+            (asked, _) => asked,
+        };
+        let opened = self
+            .hub
+            .blocking(move |hub| {
+                hub.store
+                    .open_table(name.as_deref(), kind, codec.as_deref(), mode)
+            })
+            .await
+            .map_err(|error| match error.code {
+                ErrorCode::NoSuchTable if mode != asked && may_make => self.too_many_tables(),
+                ErrorCode::NoSuchTable if mode != asked => {
+                    self.denied("make", opening.name, Some(&error.text))
+                }
+                _ => error,
+            })?;
+        let id = opened.table.id();
+        let (kind, codec) = (opened.table.kind(), opened.table.codec().to_owned());
+        let sole = self
+            .hub
+            .holders
+            .open(id, self.session.id(), self.session.notices());
+        let held = self.desk.tables.entry(id);
+        held.or_insert(Held {
+            table: opened.table,
+            opens: 0,
+        })
+        .opens += 1;
+        let created = opened.created;
+        let response = Response::Opened {
+            table: id,
+            kind,
+            codec,
+            created,
+            sole,
+        };
+        Ok((id, sole, encode(&response)))
+    }
+}

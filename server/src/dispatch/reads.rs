@@ -1,0 +1,179 @@
+//! Requests that change nothing: answered at once, or by a task that waits for the disk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rhash_protocol::{Request, Response, WireError};
+
+use super::{
+    answers::{Encoded, encode, encode_page, encode_presence, encode_values},
+    bad_request, stopping,
+};
+use crate::{
+    connection::{ANSWER_BYTES_MAX, Clerk, End, LOOKUP_BYTES, Outgoing, Room, stream::StreamOut},
+    table::{Answer, ValueStream},
+};
+
+impl Clerk {
+    /// Answers a request that changes nothing: at once, or by a task that waits for the disk.
+    pub(super) async fn read(&mut self, request_id: u64, request: Request<'_>) -> Result<(), End> {
+        if let Err(error) = self.bound(&request).and_then(|()| self.permit(&request)) {
+            return self.refuse(request_id, error).await;
+        }
+        let answered = match request {
+            Request::Ping => Ok(encode(&Response::Pong)),
+            Request::Tables => self.tables().await,
+            Request::Stats => {
+                let stats = self.hub.blocking(|hub| Ok(Box::new(hub.stats()))).await;
+                stats.map(|stats| encode(&Response::Stats(stats)))
+            }
+            request => return self.read_table(request_id, request).await,
+        };
+        let body = answered.unwrap_or_else(|error| encode(&Response::Error(error)));
+        self.send_answer(request_id, body).await
+    }
+
+    async fn tables(&self) -> Result<Bytes, WireError> {
+        let mut tables = self.hub.blocking(|hub| Ok(hub.tables())).await?;
+        let grant = self.session.grant();
+        tables.retain(|info| match &info.name {
+            Some(name) => grant.rights_on(Some(name)).any_on_tables(),
+            None => self.desk.tables.contains_key(&info.table),
+        });
+        Ok(encode(&Response::Tables(tables)))
+    }
+
+    async fn read_table(&mut self, request_id: u64, request: Request<'_>) -> Result<(), End> {
+        let (id, answer_bytes) = match &request {
+            Request::Get { table, keys } => {
+                (*table, self.window.expect(keys.count(), keys.bytes().len()))
+            }
+            // A lookup for each key, and a byte of the answer.
+            Request::Contains { table, keys } => {
+                let lookups_bytes = keys.count().saturating_mul(LOOKUP_BYTES + 1);
+                (*table, lookups_bytes.saturating_add(keys.bytes().len()))
+            }
+            // A page is put together from what may be as long, however few entries it has.
+            Request::Scan { table, .. } => (*table, ANSWER_BYTES_MAX),
+            Request::Len { table } | Request::IsEmpty { table } | Request::Fetch { table, .. } => {
+                (*table, 0)
+            }
+            _ => {
+                return self
+                    .refuse(request_id, bad_request("not a read".to_owned()))
+                    .await;
+            }
+        };
+        let room = self
+            .unless_stopped(async {
+                match request {
+                    // It ends where its room does.
+                    Request::Get { .. } => self.window.reserve_up_to(answer_bytes).await,
+                    _ => self.window.reserve(answer_bytes).await,
+                }
+            })
+            .await?;
+        let table = match self.desk.table(&self.hub.store, id) {
+            Ok(table) => table,
+            Err(error) => return self.refuse(request_id, error).await,
+        };
+        match request {
+            Request::Get { keys, .. } => {
+                let answer = table.get_within(keys, room.allowance());
+                self.answer(request_id, room, answer, encode_values).await
+            }
+            Request::Contains { keys, .. } => {
+                let answer = table.contains(keys);
+                self.answer(request_id, room, answer, encode_presence).await
+            }
+            Request::Scan {
+                cursor,
+                what,
+                entries_max,
+                ..
+            } => {
+                let answer = table.scan(cursor, what, entries_max);
+                self.answer(request_id, room, answer, encode_page).await
+            }
+            Request::Len { .. } => {
+                let encode = |count| Encoded::one(&Response::Count(count));
+                self.answer(request_id, room, table.len(), encode).await
+            }
+            Request::IsEmpty { .. } => {
+                let encode = |empty| Encoded::one(&Response::Empty(empty));
+                self.answer(request_id, room, table.is_empty(), encode)
+                    .await
+            }
+            Request::Fetch { key, .. } => {
+                let answer = table.fetch(key);
+                self.fetch(request_id, answer).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what a table answered, or leaves it to a task to wait for it.
+    async fn answer<T: Send + 'static>(
+        &self,
+        request_id: u64,
+        room: Room,
+        answer: Answer<T>,
+        encode_answer: fn(T) -> Encoded,
+    ) -> Result<(), End> {
+        let hub = Arc::clone(&self.hub);
+        let window = Arc::clone(&self.window);
+        let finish = move |answered: Result<T, WireError>| match answered {
+            Ok(answered) => {
+                let encoded = encode_answer(answered);
+                window.learn(encoded.operations, encoded.body.len());
+                hub.count_operations(encoded.operations);
+                encoded.body
+            }
+            Err(error) => {
+                hub.count_error(&error);
+                encode(&Response::Error(error))
+            }
+        };
+        match answer {
+            Answer::Ready(answered) => {
+                self.send(Outgoing::answer(request_id, finish(answered), room))
+                    .await
+            }
+            Answer::Pending(answered) => {
+                let outbox = self.outbox.clone();
+                tokio::spawn(async move {
+                    let answered = answered.await.unwrap_or_else(|_dropped| Err(stopping()));
+                    // If the writer is gone, so is the client.
+                    drop(
+                        outbox
+                            .send(Outgoing::answer(request_id, finish(answered), room))
+                            .await,
+                    );
+                });
+                Ok(())
+            }
+        }
+    }
+
+    async fn fetch(&self, request_id: u64, answer: Answer<Option<ValueStream>>) -> Result<(), End> {
+        self.hub.count_operations(1);
+        // The semaphore is never closed.
+        let slot = Arc::clone(&self.streams).acquire_owned();
+        let slot = self.unless_stopped(slot).await?.ok();
+        let out = StreamOut {
+            request_id,
+            outbox: self.outbox.clone(),
+            window: Arc::clone(&self.window),
+            time_max: self.hub.limits.stream_time,
+        };
+        tokio::spawn(async move {
+            let found = match answer {
+                Answer::Ready(found) => found,
+                Answer::Pending(found) => found.await.unwrap_or_else(|_dropped| Err(stopping())),
+            };
+            out.send(found).await;
+            drop(slot);
+        });
+        Ok(())
+    }
+}

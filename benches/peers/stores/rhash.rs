@@ -15,8 +15,9 @@ use super::{Connection, Kind, Store};
 /// The table that all connections open. Nothing of it is logged.
 const TABLE: &str = "bench";
 
-/// Merges are over when nothing was merged for this long.
-const QUIET: Duration = Duration::from_millis(300);
+/// Merges are over when nothing was merged for this long: a table counts as at rest after a second,
+/// and is then merged once more.
+const QUIET: Duration = Duration::from_secs(2);
 /// Merges that go on for longer are not waited for.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(60);
 

@@ -2,7 +2,7 @@
 //!
 //! Too many runs come first (`depth`). A range with much garbage is merged whole, oldest run included:
 //! when that is half of it while the table grows, which costs little. Once the table has come to
-//! rest, the worst ranges are, until less than a sixth of the whole is garbage. A run from before a
+//! rest, the worst ranges are, until less than a tenth of the whole is garbage. A run from before a
 //! split that few ranges still need is merged where it is needed, so that its file can go.
 //!
 //! Under a disk limit a merge needs room for what it will come to. Where disk is short, merges that
@@ -29,7 +29,7 @@ use crate::{
 /// While a table grows, a range is merged for its garbage when that is this part of it.
 const GARBAGE_SHARE_GROWING: u64 = 2;
 /// The same once the table has come to rest.
-const GARBAGE_SHARE_SETTLED: u64 = 6;
+const GARBAGE_SHARE_SETTLED: u64 = 10;
 /// The same where disk is short.
 const GARBAGE_SHARE_SHORT: u64 = 12;
 /// A table has come to rest when nothing was spilled for so long.

@@ -34,8 +34,9 @@ pub const TABLE_NAME_BYTES_MAX: usize = 255;
 /// The longest codec name, in bytes.
 pub const CODEC_NAME_BYTES_MAX: usize = 255;
 
-/// The longest text of an error, in bytes; a longer one is cut.
-pub const ERROR_TEXT_BYTES_MAX: usize = 4096;
+/// The longest text of an error, in bytes; a longer one is cut. A refusal with it is no longer than
+/// [`HELLO_BYTES_MAX`].
+pub const ERROR_TEXT_BYTES_MAX: usize = HELLO_BYTES_MAX - 64;
 
 /// What a message may need beyond the key and the value that it carries.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 1024;

@@ -1,8 +1,9 @@
 //! What a server can answer.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
+    limits::ERROR_TEXT_BYTES_MAX,
     packed::{Outcomes, Page, Presence, Values},
     request::{TableId, TableKind},
 };
@@ -61,8 +62,15 @@ pub enum Response<'a> {
 pub struct WireError {
     /// What a program does about it depends on this.
     pub code: ErrorCode,
-    /// What a person reads: the value given, the limit, the way out.
+    /// What a person reads: the value given, the limit, the way out. Beyond
+    /// [`ERROR_TEXT_BYTES_MAX`] bytes it is cut as it is sent.
+    #[serde(serialize_with = "cut_text")]
     pub text: String,
+}
+
+fn cut_text<S: Serializer>(text: &str, out: S) -> Result<S::Ok, S::Error> {
+    let end = text.floor_char_boundary(ERROR_TEXT_BYTES_MAX);
+    out.serialize_str(text.get(..end).unwrap_or_default())
 }
 
 /// Why a request failed, for programs.

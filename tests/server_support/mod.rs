@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod requests;
+pub(crate) mod abuse;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncWriteExt as _, duplex};
 
 use super::*;
-use crate::{ErrorCode, frame::HEADER_BYTES, limits};
+use crate::{ErrorCode, Response, frame::HEADER_BYTES, limits};
 
 fn hello() -> Hello {
     Hello {
@@ -194,6 +194,29 @@ async fn a_malformed_hello_and_one_over_the_limit_are_refused() {
         matches!(error, HandshakeError::NotRhash(Some(_))),
         "{error:?}"
     );
+}
+
+// A refusal beyond the limit was once not sent at all.
+#[tokio::test]
+async fn the_text_of_a_refusal_is_cut_to_what_can_be_sent() {
+    let refusal = WireError {
+        code: ErrorCode::Busy,
+        text: "\u{e4}".repeat(HELLO_BYTES_MAX),
+    };
+    let mut bytes = Vec::new();
+    send_refusal(&mut FrameWriter::new(&mut bytes), &refusal)
+        .await
+        .unwrap();
+    let mut reader = FrameReader::new(&bytes[..]);
+    let sent = decode_refusal(reader.next().await.unwrap().unwrap()).unwrap();
+    let whole_characters = limits::ERROR_TEXT_BYTES_MAX / 2 * 2;
+    assert_eq!(sent.text.len(), whole_characters);
+    assert!(refusal.text.starts_with(&sent.text));
+
+    let mut body = Vec::new();
+    codec::encode(&Response::Error(refusal), &mut body).unwrap();
+    let answer: Response<'_> = codec::decode(&body).unwrap();
+    assert_eq!(answer, Response::Error(sent), "and so is that of an answer");
 }
 
 #[tokio::test]

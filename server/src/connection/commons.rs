@@ -3,7 +3,8 @@
 //!
 //! Room is taken in units. When there is none left, one connection at a time may overdraw: it is
 //! sure to finish what it began, gives all back, and lets the others go on. So the whole is
-//! bounded, and no two halves wait for each other.
+//! bounded, and no two halves wait for each other. What is taken part by part overdraws apart, so
+//! that what is short never waits for what is long.
 
 use std::{
     pin::pin,
@@ -28,7 +29,10 @@ const UNITS_MAX: usize = 1 << 18;
 pub(crate) struct Commons {
     units: Arc<Semaphore>,
     units_max: usize,
+    /// Of those that take what they need at once.
     overdraft: Arc<Mutex<()>>,
+    /// Of those that take it part by part.
+    overdraft_in_parts: Arc<Mutex<()>>,
     /// Tells one of those who wait that units are free again.
     freed: Arc<Notify>,
     waiting: AtomicUsize,
@@ -71,6 +75,7 @@ impl Commons {
             units: Arc::new(Semaphore::new(units_max)),
             units_max,
             overdraft: Arc::default(),
+            overdraft_in_parts: Arc::default(),
             freed: Arc::default(),
             waiting: AtomicUsize::new(0),
             waits: AtomicU64::new(0),
@@ -89,7 +94,24 @@ impl Commons {
         if self.units.available_permits() < units + left {
             return None;
         }
-        let permit = Arc::clone(&self.units).try_acquire_many_owned(units as u32);
+        self.try_take_units(units)
+    }
+
+    /// Takes room for one more part of what has `held_bytes` already, if all parts together leave as
+    /// much as they take: however many take part after part, there is room for what is short.
+    fn try_take_part(&self, held_bytes: usize, bytes: usize) -> Option<Share> {
+        let units = bytes.div_ceil(UNIT_BYTES).max(1);
+        let held = held_bytes.div_ceil(UNIT_BYTES);
+        let needed = units.saturating_mul(2).saturating_add(held);
+        if self.units.available_permits() < needed {
+            return None;
+        }
+        self.try_take_units(units)
+    }
+
+    fn try_take_units(&self, units: usize) -> Option<Share> {
+        let permits = u32::try_from(units).ok()?;
+        let permit = Arc::clone(&self.units).try_acquire_many_owned(permits);
         permit.ok().map(|permit| Share::Units {
             _units: Units {
                 permit: Some(permit),
@@ -103,17 +125,32 @@ impl Commons {
     /// Those who wait stand in no line: one that needs much would keep those from room who need
     /// little. It is sure to overdraw, in its turn.
     pub(crate) async fn take(&self, bytes: usize) -> Share {
-        if let Some(share) = self.try_take(bytes) {
+        self.wait_for(&self.overdraft, || self.try_take(bytes))
+            .await
+    }
+
+    /// The same for one more part of what has `held_bytes` already.
+    pub(crate) async fn take_part(&self, held_bytes: usize, bytes: usize) -> Share {
+        let try_take = || self.try_take_part(held_bytes, bytes);
+        self.wait_for(&self.overdraft_in_parts, try_take).await
+    }
+
+    async fn wait_for(
+        &self,
+        overdraft: &Arc<Mutex<()>>,
+        try_take: impl Fn() -> Option<Share>,
+    ) -> Share {
+        if let Some(share) = try_take() {
             return share;
         }
         let _waiting = Waiting::among(&self.waiting);
         self.waits.fetch_add(1, Relaxed);
-        let mut overdraft = pin!(Arc::clone(&self.overdraft).lock_owned());
+        let mut overdraft = pin!(Arc::clone(overdraft).lock_owned());
         loop {
             let mut freed = pin!(self.freed.notified());
             // From here on no news is missed.
             freed.as_mut().enable();
-            if let Some(share) = self.try_take(bytes) {
+            if let Some(share) = try_take() {
                 return share;
             }
             tokio::select! {
@@ -132,7 +169,9 @@ impl Commons {
     /// Whether nobody has any of it.
     #[cfg(test)]
     pub(crate) fn is_untouched(&self) -> bool {
-        self.units.available_permits() == self.units_max && self.overdraft.try_lock().is_ok()
+        self.units.available_permits() == self.units_max
+            && self.overdraft.try_lock().is_ok()
+            && self.overdraft_in_parts.try_lock().is_ok()
     }
 
     /// What is free of it.
@@ -218,6 +257,30 @@ mod tests {
         assert!(matches!(third.await, Share::Units { .. }));
         assert!(!commons.is_wanted());
         drop(second);
+    }
+
+    // One that sent a long request slowly once took nearly all there was, part by part.
+    #[tokio::test]
+    async fn what_is_taken_in_parts_leaves_as_much_as_it_takes() {
+        let commons = commons(64 * UNIT_BYTES as u64);
+        let mut parts = Vec::new();
+        let overdraft = loop {
+            match commons
+                .take_part(parts.len() * UNIT_BYTES, UNIT_BYTES)
+                .await
+            {
+                Share::Units { _units } => parts.push(_units),
+                overdraft => break overdraft,
+            }
+        };
+        assert_eq!((parts.len(), commons.free_bytes()), (32, 32 * UNIT_BYTES));
+        let short = commons.take(16 * UNIT_BYTES).await;
+        assert!(matches!(short, Share::Units { .. }));
+        // Nor does it wait for the rest of the long one where room has ended.
+        let short_of_room = commons.take(16 * UNIT_BYTES).await;
+        assert!(matches!(short_of_room, Share::Overdraft { .. }));
+        assert!(!commons.is_wanted());
+        drop(overdraft);
     }
 
     #[tokio::test]

@@ -155,6 +155,7 @@ async fn run(lines: Lines, opened: Opened, hub: &Arc<Hub>, peer: SocketAddr) {
             Arc::clone(&hub.answers_room),
             Arc::clone(&hub.requests_room),
         ],
+        window: Arc::clone(&window),
     };
     let mut writing = tokio::spawn(async move {
         let written = outbox::write_out(&mut writer, queue, notices, patience).await;
@@ -425,12 +426,11 @@ impl Intake {
             pace,
             ..
         } = self;
-        let kept = pace.keep(coming, |stalled| {
-            let stands = stalled.moved_bytes == 0 && stalled.time >= STALL_MAX;
-            stands || room.is_wanted()
+        let kept = pace.keep(room.spell_bytes_min(), coming, |stalled| {
+            stands(stalled) || room.is_wanted()
         });
         let kept = unless_ended(stop, stopping, outbox, kept).await?;
-        kept.map_err(stalled)
+        kept.map_err(too_slow)
     }
 }
 
@@ -475,13 +475,30 @@ fn assembly_failed(error: AssemblyError) -> WireError {
     }
 }
 
-fn stalled(Stalled { time, moved_bytes }: Stalled) -> End {
-    End::Failed(WireError {
-        code: ErrorCode::BadRequest,
-        text: format!(
-            "{moved_bytes} bytes came in {} s in the middle of a request",
-            time.as_secs()
-        ),
+/// Whether a peer is given up that sends nothing, be its room wanted or not.
+fn stands(stalled: Stalled) -> bool {
+    stalled.moved_bytes == 0 && stalled.time >= STALL_MAX
+}
+
+fn too_slow(stalled: Stalled) -> End {
+    let Stalled { time, moved_bytes } = stalled;
+    let came = format!(
+        "{moved_bytes} bytes came in {} s in the middle of a request",
+        time.as_secs()
+    );
+    End::Failed(if stands(stalled) {
+        WireError {
+            code: ErrorCode::BadRequest,
+            text: came,
+        }
+    } else {
+        WireError {
+            code: ErrorCode::Busy,
+            text: format!(
+                "{came}, and others wait for the room that it takes; send it again, faster or in \
+                 smaller parts"
+            ),
+        }
     })
 }
 

@@ -14,7 +14,11 @@ use tokio::{
     sync::{mpsc, mpsc::error::TryRecvError},
 };
 
-use super::{Commons, pace::Pace, window::Room};
+use super::{
+    Commons,
+    pace::{Pace, SPELL_BYTES_MIN, SPELL_SHARE},
+    window::{Room, Window},
+};
 use crate::session::Notices;
 
 /// The most frames and messages that wait to be written; their bytes are bounded by the window.
@@ -93,6 +97,8 @@ pub(crate) struct Patience {
     /// What others may wait for as long as it does: its answers take room of one, and the request
     /// that comes after them, which is not taken meanwhile, of another.
     pub(crate) rooms: [Arc<Commons>; 2],
+    /// What its own answers take: the more, the faster it must take them where others wait.
+    pub(crate) window: Arc<Window>,
 }
 
 impl Patience {
@@ -102,9 +108,14 @@ impl Patience {
         &mut self,
         writing: impl Future<Output = Result<(), ConnectionError>>,
     ) -> Result<(), ConnectionError> {
-        let Self { pace, rooms } = self;
+        let Self {
+            pace,
+            rooms,
+            window,
+        } = self;
+        let spell_bytes_min = SPELL_BYTES_MIN.max(window.bytes_in_use() as u64 / SPELL_SHARE);
         let is_wanted = |_| rooms.iter().any(|room| room.is_wanted());
-        let written = pace.keep(writing, is_wanted).await;
+        let written = pace.keep(spell_bytes_min, writing, is_wanted).await;
         written.unwrap_or_else(|stalled| {
             let text = format!(
                 "the peer took {} bytes in {} s",
@@ -174,6 +185,7 @@ mod tests {
         Patience {
             pace: Pace::new(Meter::default()),
             rooms: [commons(), commons()],
+            window: Arc::new(Window::new(0, commons())),
         }
     }
 

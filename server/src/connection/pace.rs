@@ -1,7 +1,7 @@
 //! How fast a peer sends or takes what it began, so that one that has come to a stand gives way.
 //!
-//! Only the time that is spent waiting for the peer counts, and only the bytes that move: a long
-//! message over a slow line takes as long as it takes.
+//! Only the time that is spent waiting for the peer counts, and only the bytes that move: where
+//! nobody else waits, a long message over a slow line takes as long as it takes.
 
 use std::{pin::pin, time::Duration};
 
@@ -13,8 +13,12 @@ use super::socket::Meter;
 const SPELL: Duration = Duration::from_secs(3);
 
 /// A peer that moves fewer bytes than this in a spell is as good as standing: it gives way if others
-/// wait for the room that it takes.
+/// wait for the room that it takes. Of one that takes much, more is asked.
 pub(crate) const SPELL_BYTES_MIN: u64 = 4 * 1024;
+
+/// At least this share of what it takes must move in a spell: so it takes nothing for much longer than
+/// a minute.
+pub(crate) const SPELL_SHARE: u64 = 20;
 
 /// A peer is standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +64,11 @@ impl Pace {
         self.stalled = NOT_AT_ALL;
     }
 
-    /// Waits for something that the peer has a part in, for as long as enough bytes move. Where too
-    /// few do, `must_end` decides, spell by spell.
+    /// Waits for something that the peer has a part in, for as long as `spell_bytes_min` move in each
+    /// spell. Where fewer do, `must_end` decides, spell by spell.
     pub(crate) async fn keep<T>(
         &mut self,
+        spell_bytes_min: u64,
         coming: impl Future<Output = T>,
         must_end: impl Fn(Stalled) -> bool,
     ) -> Result<T, Stalled> {
@@ -77,7 +82,7 @@ impl Pace {
                     return Ok(came);
                 }
                 () = sleep(SPELL.saturating_sub(self.waited)) => {
-                    let stalled = self.end_spell();
+                    let stalled = self.end_spell(spell_bytes_min);
                     if stalled != NOT_AT_ALL && must_end(stalled) {
                         return Err(stalled);
                     }
@@ -86,12 +91,12 @@ impl Pace {
         }
     }
 
-    fn end_spell(&mut self) -> Stalled {
+    fn end_spell(&mut self, spell_bytes_min: u64) -> Stalled {
         let bytes = self.meter.bytes();
         let moved_bytes = bytes.saturating_sub(self.from_bytes);
         self.from_bytes = bytes;
         self.waited = Duration::ZERO;
-        self.stalled = if moved_bytes < SPELL_BYTES_MIN {
+        self.stalled = if moved_bytes < spell_bytes_min {
             Stalled {
                 time: self.stalled.time + SPELL,
                 moved_bytes: self.stalled.moved_bytes.saturating_add(moved_bytes),
@@ -107,6 +112,8 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const LEAST: u64 = SPELL_BYTES_MIN;
+
     /// Moves so many bytes a second, for two minutes.
     async fn moving(meter: &Meter, bytes: usize) {
         for _ in 0..120 {
@@ -119,20 +126,25 @@ mod tests {
     async fn who_moves_is_waited_for_as_long_as_it_takes() {
         let meter = Meter::default();
         let mut pace = Pace::new(meter.clone());
-        assert_eq!(pace.keep(moving(&meter, 3000), |_| true).await, Ok(()));
+        let moving_on = moving(&meter, 3000);
+        assert_eq!(pace.keep(LEAST, moving_on, |_| true).await, Ok(()));
+        // It is too slow for one that holds more.
+        let too_slow = pace.keep(10_000, moving(&meter, 3000), |_| true).await;
+        assert!(too_slow.is_err_and(|stalled| stalled.moved_bytes > 5_000));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_hardly_moves_gives_way_where_others_wait() {
         let meter = Meter::default();
         let mut pace = Pace::new(meter.clone());
-        assert_eq!(pace.keep(moving(&meter, 10), |_| false).await, Ok(()));
+        let hardly = pace.keep(LEAST, moving(&meter, 10), |_| false);
+        assert_eq!(hardly.await, Ok(()));
         pace.restart();
-        let stalled = pace.keep(moving(&meter, 10), |_| true).await;
+        let stalled = pace.keep(LEAST, moving(&meter, 10), |_| true).await;
         assert!(stalled.is_err_and(|stalled| stalled.time == SPELL && stalled.moved_bytes <= 30));
         pace.restart();
         let half_a_minute = Duration::from_secs(30);
-        let stopped = pace.keep(std::future::pending::<()>(), |stalled| {
+        let stopped = pace.keep(LEAST, std::future::pending::<()>(), |stalled| {
             stalled.time >= half_a_minute
         });
         let expected = Stalled {
@@ -149,7 +161,7 @@ mod tests {
         let mut pace = Pace::new(meter.clone());
         let mut waits = 0;
         while pace
-            .keep(sleep(Duration::from_millis(900)), |_| true)
+            .keep(LEAST, sleep(Duration::from_millis(900)), |_| true)
             .await
             .is_ok()
         {
@@ -160,7 +172,7 @@ mod tests {
         pace.restart();
         sleep(3 * SPELL).await;
         assert_eq!(
-            pace.keep(async {}, |_| true).await,
+            pace.keep(LEAST, async {}, |_| true).await,
             Ok(()),
             "time that was not spent waiting does not count"
         );

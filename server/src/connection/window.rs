@@ -163,6 +163,11 @@ impl Window {
             .saturating_add(key_bytes)
     }
 
+    /// What the answers take that are on their way, or being made.
+    pub(crate) fn bytes_in_use(&self) -> usize {
+        self.in_use.bytes.load(Relaxed)
+    }
+
     /// Whether answers are on their way.
     pub(crate) fn is_in_use(&self) -> bool {
         self.room.available_permits() < self.bytes_max

@@ -1,0 +1,233 @@
+//! What a test of abuse needs: somebody else who uses the server meanwhile, and an eye on what the
+//! server takes.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rhash_protocol::{LimitInfo, Request, Response};
+use tokio::{net::TcpStream, time::sleep};
+
+use super::{DEADLINE, Peer, ServerProcess, TestResult};
+
+/// What a server of these tests may take.
+pub(crate) const MEM_LIMIT: &str = "64M";
+const MEM_LIMIT_BYTES: u64 = 64 << 20;
+
+/// Threads for requests that may touch the disk end when they have had nothing to do for 10 s; at full
+/// scale that is waited for.
+const BLOCKING_THREADS: usize = 8;
+
+/// How long the bystander is measured on a quiet server.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// At full scale the p99 of others may be so many times that of a quiet server.
+const P99_FACTOR: f64 = 2.0;
+
+/// At any scale, nobody waits longer for an answer.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Whether all is done as often as it is meant to be, or as often as a test has time for.
+fn is_full() -> bool {
+    std::env::var_os("RHASH_HOSTILE").is_some_and(|value| value == "full")
+}
+
+pub(crate) fn scaled(full: usize, short: usize) -> usize {
+    if is_full() { full } else { short }
+}
+
+/// What a server has of what the system counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Resources {
+    descriptors: usize,
+    threads: usize,
+}
+
+impl Resources {
+    fn of(server: &ServerProcess) -> TestResult<Self> {
+        let count = |what: &str| -> TestResult<usize> {
+            Ok(fs::read_dir(format!("/proc/{}/{what}", server.id()))?.count())
+        };
+        Ok(Self {
+            descriptors: count("fd")?,
+            threads: count("task")?,
+        })
+    }
+}
+
+/// A client like any other, in a thread of its own, that gets a value over and over.
+struct Bystander {
+    stop: Arc<AtomicBool>,
+    memory_bytes_max: Arc<AtomicU64>,
+    thread: thread::JoinHandle<Result<Vec<Duration>, String>>,
+}
+
+impl Bystander {
+    fn start(server: &ServerProcess) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let memory_bytes_max = Arc::new(AtomicU64::new(0));
+        let (address, id) = (server.address, server.id());
+        let (stopped, memory) = (Arc::clone(&stop), Arc::clone(&memory_bytes_max));
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| error.to_string())?;
+            let watched = runtime.block_on(async {
+                let stream = TcpStream::connect(address).await?;
+                let mut peer = Peer::greet_over(stream, None, "")
+                    .await?
+                    .map_err(|refusal| refusal.text)?;
+                let (table, _) = peer.open(Some("bystander")).await?;
+                peer.put(table, b"key", &[7; 100]).await?;
+                let mut times = Vec::new();
+                while !stopped.load(Relaxed) {
+                    let began = Instant::now();
+                    let value = peer.get(table, b"key").await?;
+                    times.push(began.elapsed());
+                    if value.as_deref() != Some(&[7; 100]) {
+                        return Err(format!("a wrong value: {value:?}").into());
+                    }
+                    if times.len().is_multiple_of(64) {
+                        memory.fetch_max(anonymous_bytes(id)?, Relaxed);
+                    }
+                    // Many clients ask now and then, and not one all the time.
+                    sleep(Duration::from_micros(200)).await;
+                }
+                TestResult::Ok(times)
+            });
+            watched.map_err(|error| error.to_string())
+        });
+        Self {
+            stop,
+            memory_bytes_max,
+            thread,
+        }
+    }
+
+    fn stop(self) -> TestResult<Vec<Duration>> {
+        self.stop.store(true, Relaxed);
+        let times = self
+            .thread
+            .join()
+            .map_err(|_panic| "the bystander panicked")?;
+        let mut times = times?;
+        times.sort_unstable();
+        Ok(times)
+    }
+}
+
+/// What counts against a memory limit.
+fn anonymous_bytes(id: u32) -> TestResult<u64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        number
+            .and_then(|number| number.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    Ok((kib("RssAnon:") + kib("RssShmem:")) * 1024)
+}
+
+fn p99(times: &[Duration]) -> Duration {
+    let at = (times.len() * 99 / 100).min(times.len().saturating_sub(1));
+    times.get(at).copied().unwrap_or_default()
+}
+
+/// Does something bad to a server while somebody else uses it, and sees that nothing comes of it.
+#[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
+pub(crate) async fn hold(
+    name: &str,
+    server: &ServerProcess,
+    attack: impl AsyncFnOnce(&ServerProcess) -> TestResult,
+) -> TestResult {
+    let quiet = Bystander::start(server);
+    sleep(QUIET).await;
+    let quiet = quiet.stop()?;
+    let mut observer = Peer::connect(server).await?;
+    let before = settled(server, &mut observer, None).await?;
+
+    let bystander = Bystander::start(server);
+    let began = Instant::now();
+    let attacked = attack(server).await;
+    let took = began.elapsed();
+    let memory_bytes = bystander.memory_bytes_max.load(Relaxed);
+    let times = bystander
+        .stop()
+        .map_err(|error| format!("{name}: the bystander: {error}"))?;
+    attacked.map_err(|error| format!("{name}: {error}"))?;
+    let after = settled(server, &mut observer, Some(before)).await?;
+
+    let worst = times.last().copied().unwrap_or_default();
+    let (quiet, under) = (p99(&quiet), p99(&times));
+    println!(
+        "{name}: {took:.1?}; p99 {quiet:.0?} quiet, {under:.0?} under it, worst {worst:.1?} of {}; \
+         {:.1} MiB of {MEM_LIMIT}; {before:?}, {after:?} after it",
+        times.len(),
+        memory_bytes as f64 / (1 << 20) as f64,
+    );
+    assert!(
+        memory_bytes <= MEM_LIMIT_BYTES,
+        "{name}: {memory_bytes} bytes"
+    );
+    assert!(worst <= WAIT_MAX, "{name}: somebody waited {worst:?}");
+    if is_full() {
+        let factor = under.as_secs_f64() / quiet.as_secs_f64();
+        assert!(
+            factor <= P99_FACTOR,
+            "{name}: p99 {factor:.1} times that of a quiet server"
+        );
+    }
+    Ok(())
+}
+
+/// Waits until connections are gone but the observer's, and descriptors and threads are no more than
+/// they were.
+async fn settled(
+    server: &ServerProcess,
+    observer: &mut Peer,
+    before: Option<Resources>,
+) -> TestResult<Resources> {
+    let began = Instant::now();
+    loop {
+        let now = Resources::of(server)?;
+        let is_back = before.is_none_or(|before| {
+            let threads = before.threads + if is_full() { 0 } else { BLOCKING_THREADS };
+            now.descriptors <= before.descriptors && now.threads <= threads
+        });
+        let connections = match is_back {
+            true => limit(observer, "connections").await?.used,
+            false => None,
+        };
+        if connections == Some(1) {
+            return Ok(now);
+        }
+        if began.elapsed() > DEADLINE {
+            return Err(format!("{connections:?} connections, {now:?} of {before:?}").into());
+        }
+        // Each look is a request that keeps a thread from ending that is for these.
+        sleep(Duration::from_millis(if is_full() { 500 } else { 10 })).await;
+    }
+}
+
+async fn limit(peer: &mut Peer, name: &str) -> TestResult<LimitInfo> {
+    match peer.call(Request::Stats).await?.response()? {
+        Response::Stats(stats) => {
+            let found = stats.limits.into_iter().find(|limit| limit.name == name);
+            Ok(found.ok_or_else(|| format!("no limit {name}"))?)
+        }
+        response => Err(format!("{response:?}").into()),
+    }
+}
+
+pub(crate) fn start(args: &[&str]) -> TestResult<ServerProcess> {
+    let small = ["--memory-only", "--mem-limit", MEM_LIMIT];
+    ServerProcess::start(&[&small[..], args].concat())
+}

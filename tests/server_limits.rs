@@ -88,6 +88,53 @@ async fn connections_and_sessions_are_bounded() -> TestResult {
 }
 
 #[tokio::test]
+async fn tables_that_are_made_at_the_same_time_are_no_more_than_the_limit() -> TestResult {
+    let server = start(&["--max-tables=4"])?;
+    let mut observer = Peer::connect(&server).await?;
+    for round in 0..5 {
+        let mut connected = Vec::new();
+        for _ in 0..40 {
+            connected.push(Peer::connect(&server).await?);
+        }
+        let mut peers = Vec::new();
+        for (number, mut peer) in connected.into_iter().enumerate() {
+            let name = format!("{round}-{number}");
+            let named = (number % 2 == 0).then_some(name.as_str());
+            let open = Request::Open {
+                name: named,
+                kind: Some(TableKind::Values),
+                codec: Some("bytes"),
+                mode: OpenMode::OpenOrCreate,
+            };
+            let sent = peer.send(open).await?;
+            peers.push((peer, sent));
+        }
+        let mut made = Vec::new();
+        for (peer, sent) in &mut peers {
+            match peer.answer_to(*sent).await?.response()? {
+                Response::Opened { table, .. } => made.push(table),
+                Response::Error(error) => {
+                    let words = ["4 tables", "close some"];
+                    assert_error(Err(error), ErrorCode::Busy, &words);
+                }
+                response => return Err(format!("{response:?}").into()),
+            }
+        }
+        assert_eq!(made.len(), 4, "in round {round}");
+        assert_eq!(limit(&mut observer, "tables").await?.used, Some(4));
+        for (peer, _) in &mut peers {
+            for &table in &made {
+                // Only one of them has it open.
+                drop(peer.call(Request::Close { table }).await?);
+            }
+        }
+        assert_eq!(limit(&mut observer, "tables").await?.used, Some(0));
+    }
+    assert_eq!(limit(&mut observer, "tables").await?.reached, 5 * 36);
+    Ok(())
+}
+
+#[tokio::test]
 async fn of_connections_that_say_nothing_the_oldest_goes() -> TestResult {
     let server = start(&["--max-connections-before-hello=2", "--hello-timeout=1h"])?;
     let mut peer = Peer::connect(&server).await?;

@@ -79,6 +79,14 @@ struct Secured {
 impl Secured {
     /// A server with a certificate, that takes clients of an authority if there is one.
     fn start(identity: &Identity, client_ca: Option<&Authority>) -> TestResult<Self> {
+        Self::start_with(identity, client_ca, &[])
+    }
+
+    fn start_with(
+        identity: &Identity,
+        client_ca: Option<&Authority>,
+        more: &[&str],
+    ) -> TestResult<Self> {
         let place = Place::new()?;
         place.write("cert.pem", identity.cert.pem())?;
         place.write("key.pem", identity.key.serialize_pem())?;
@@ -96,7 +104,11 @@ impl Secured {
             place.write("client-ca.pem", ca.pem())?;
             option("--tls-client-ca", file("client-ca.pem"));
         }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let args: Vec<&str> = args
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+            .collect();
         let server = ServerProcess::start(&args)?;
         Ok(Self { server, place })
     }
@@ -224,6 +236,29 @@ fn assert_none_done(outcomes: Vec<(&'static str, Result<(), String>)>, why: &str
         let said = outcome.expect_err(kind);
         assert!(said.contains(why), "{kind}: {said}");
     }
+}
+
+// It was once told so in the clear, and took that for a port that does not speak TLS.
+#[tokio::test]
+async fn a_connection_by_tls_that_is_one_too_many_is_told_so() -> TestResult {
+    let ca = authority("one")?;
+    let identity = signed(&ca, VALID)?;
+    let secured = Secured::start_with(&identity, None, &["--max-connections=1"])?;
+    let first = secured.client(&ca, None).await?;
+    let [ca_file, ..] = secured.client_files(&ca, None)?;
+    let address = secured.address();
+    for _ in 0..20 {
+        let second = Client::builder().tls_ca(&ca_file).connect(&address).await;
+        let error = second.expect_err("it is one too many");
+        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+        assert!(error.to_string().contains("1 connections"), "{error}");
+    }
+    // Who speaks in the clear is told what is wrong with that.
+    let plain = Client::connect(&secured.server.address.to_string()).await;
+    let error = plain.expect_err("it speaks in the clear");
+    assert!(error.to_string().contains("speaks TLS"), "{error}");
+    drop(first);
+    Ok(())
 }
 
 #[tokio::test]

@@ -105,6 +105,32 @@ impl Drop for Watched {
     }
 }
 
+// Sixteen who connected and said nothing, or asked and read nothing, once kept all others from being
+// answered for ten seconds.
+#[tokio::test]
+async fn the_silent_and_the_deaf_keep_nobody_from_asking_how_it_is() -> TestResult {
+    let watched = Watched::start(&[])?;
+    let mut idle = Vec::new();
+    for number in 0..60 {
+        let mut stream = TcpStream::connect(watched.metrics)?;
+        match number % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /health HTTP/1.1\r\n")?,
+            _ => stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n")?,
+        }
+        idle.push(stream);
+    }
+    for path in ["/health", "/ready", "/metrics"] {
+        let began = Instant::now();
+        let (status, _) = watched.ask(&format!("GET {path} HTTP/1.1"))?;
+        assert_eq!(status, "HTTP/1.1 200 OK", "{path}");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{path} took {took:?}");
+    }
+    drop(idle);
+    Ok(())
+}
+
 #[tokio::test]
 async fn figures_are_told_by_table_and_tier() -> TestResult {
     let watched = Watched::start(&[])?;

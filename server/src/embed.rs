@@ -120,7 +120,7 @@ impl Server {
             insecure,
             lease,
             mut limits,
-            store: store_config,
+            store: mut store_config,
         } = config;
         limits.connections = limits.connections.min(file_limit::connections_max());
         let access = Access::new(tokens)?;
@@ -136,6 +136,7 @@ impl Server {
             metrics_addr = Some(local_addr);
             watchers.spawn(metrics::serve(listener, told, tls.clone()));
         }
+        store_config.tables_max = usize::try_from(limits.tables).unwrap_or(usize::MAX);
         let mem_limit_bytes = store_config.mem_limit_bytes;
         let value_bytes_max = store_config.value_bytes_max;
         let memory_only = store_config.data_dir.is_none();

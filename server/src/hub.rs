@@ -12,14 +12,15 @@ use rhash_protocol::{
     ErrorCode, LimitInfo, Stats, TableInfo, WireError, handshake,
     limits::{BATCH_BYTES_TARGET, request_bytes_max},
 };
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     access::Access,
     connection::{Commons, Strangers},
     limits::{self, Limit, Limits, Reached, Used},
     session::{Holders, Session, Sessions, UNSETTLED_MAX},
-    store::Store,
+    store::{self, Store},
+    table::Table,
     tls::Tls,
 };
 
@@ -30,6 +31,12 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 const READ_AHEAD_LIMIT_SHARE: u64 = 64;
 const READ_AHEAD_BYTES_MIN: usize = 4 * 1024;
 const READ_AHEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// The most lists of all tables that are made at a time: each looks at every table.
+const LISTINGS_MAX: usize = 2;
+
+/// What a table takes in a list, before it is encoded or after.
+pub(crate) const LISTED_TABLE_BYTES: usize = 256;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -55,9 +62,16 @@ pub(crate) struct Hub {
     pub(crate) memory_only: bool,
     /// Becomes true when the server stops: what is under way is finished, nothing else is taken.
     pub(crate) stopping: watch::Receiver<bool>,
+    listings: Arc<Semaphore>,
     started: Instant,
     connections: AtomicU64,
     operations: AtomicU64,
+}
+
+/// The turn to make a list of tables, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct ListingTurn {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What a hub is made of.
@@ -98,6 +112,7 @@ impl Hub {
             value_bytes_max: parts.value_bytes_max,
             memory_only: parts.memory_only,
             stopping: parts.stopping,
+            listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
             started: Instant::now(),
             connections: AtomicU64::new(0),
             operations: AtomicU64::new(0),
@@ -187,11 +202,26 @@ impl Hub {
         )
     }
 
-    /// All tables, for [`Stats`] and for `Tables`.
-    pub(crate) fn tables(&self) -> Vec<TableInfo> {
-        let mut tables = self.store.tables();
-        self.fill_in(&mut tables);
-        tables
+    /// The figures of some tables.
+    pub(crate) fn table_figures(&self, tables: &[Arc<Table>]) -> Vec<TableInfo> {
+        let mut figures = store::figures(tables);
+        self.fill_in(&mut figures);
+        figures
+    }
+
+    /// Waits for the turn to look at all tables; it goes with the work, which may last longer than the
+    /// connection that it is for. Cancel safe.
+    pub(crate) async fn listing_turn(&self) -> ListingTurn {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.listings).acquire_owned().await;
+        ListingTurn {
+            _permit: permit.ok(),
+        }
+    }
+
+    /// About how long a list of all tables is.
+    pub(crate) fn listing_bytes(&self) -> usize {
+        self.store.tables_count().saturating_mul(LISTED_TABLE_BYTES)
     }
 
     /// Does what may touch the disk away from the runtime's threads.

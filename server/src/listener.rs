@@ -2,9 +2,9 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use rhash_protocol::{ErrorCode, WireError, connection::FrameWriter, handshake};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -14,14 +14,15 @@ use crate::{connection, hub::Hub, limits::Limit};
 /// After a failed accept (no file descriptors, say), the listener waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a connection that is one too many may take to be told so.
-const REFUSAL_MAX: Duration = Duration::from_secs(1);
+/// The most connections beyond the limit that are being told so; others are closed without a word.
+const REFUSALS_MAX: usize = 16;
 
 /// Takes connections until the server stops, and then waits until they have ended.
 pub(crate) async fn listen(listener: TcpListener, hub: Arc<Hub>) {
     let connections_max = hub.limits.connections;
     let mut stopping = hub.stopping.clone();
     let mut connections = JoinSet::new();
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => break,
@@ -32,7 +33,13 @@ pub(crate) async fn listen(listener: TcpListener, hub: Arc<Hub>) {
             Ok((stream, _)) if connections.len() as u64 >= connections_max => {
                 hub.reached.count(Limit::Connections);
                 tracing::debug!(connections_max, "a connection was refused: too many");
-                refuse(stream, connections_max).await;
+                if let Ok(turn) = Arc::clone(&refusals).try_acquire_owned() {
+                    let hub = Arc::clone(&hub);
+                    tokio::spawn(async move {
+                        connection::refuse(stream, &hub).await;
+                        drop(turn);
+                    });
+                }
             }
             Ok((stream, peer)) => accept(&mut connections, stream, peer, &hub),
             Err(error) => {
@@ -53,16 +60,6 @@ pub(crate) async fn listen(listener: TcpListener, hub: Arc<Hub>) {
 
 fn accept(connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr, hub: &Arc<Hub>) {
     connections.spawn(connection::serve(stream, peer, Arc::clone(hub)));
-}
-
-/// Tells a connection that it is one too many. A new socket's buffer takes so few bytes at once.
-async fn refuse(stream: TcpStream, connections_max: u64) {
-    let refusal = WireError {
-        code: ErrorCode::Busy,
-        text: format!("the server has {connections_max} connections, its limit; try again later"),
-    };
-    let mut writer = FrameWriter::new(stream);
-    drop(timeout(REFUSAL_MAX, handshake::send_refusal(&mut writer, &refusal)).await);
 }
 
 /// The addresses of a name and a port.

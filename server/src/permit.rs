@@ -163,18 +163,6 @@ impl Clerk {
         WireError { code, text }
     }
 
-    /// Why no table is made.
-    pub(crate) fn too_many_tables(&self) -> WireError {
-        self.hub.reached.count(Limit::Tables);
-        WireError {
-            code: ErrorCode::Busy,
-            text: format!(
-                "there are {} tables, which is the limit; close some",
-                self.hub.limits.tables
-            ),
-        }
-    }
-
     /// Why something is not done to a table.
     pub(crate) fn denied(&self, deed: &str, table: Option<&str>, why: Option<&str>) -> WireError {
         let token = self.session.grant().name.clone();

@@ -8,7 +8,7 @@ pub mod grant;
 pub mod tokens;
 mod failures;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use parking_lot::RwLock;
 
@@ -21,10 +21,18 @@ use tokens::{TokenHash, TokensError, read_tokens};
 pub(crate) struct Access {
     /// Where the tokens are; none lets everybody in.
     file: Option<PathBuf>,
-    grants: RwLock<Vec<Arc<Grant>>>,
+    grants: RwLock<Grants>,
     /// Held for writing while sessions are given what was read anew. Taken before `grants`.
     turning: RwLock<()>,
     pub(crate) failures: Failures,
+}
+
+/// What the tokens grant.
+#[derive(Debug, Default)]
+struct Grants {
+    in_order: Vec<Arc<Grant>>,
+    /// No two have the same name.
+    by_name: HashMap<String, Arc<Grant>>,
 }
 
 impl Access {
@@ -61,7 +69,7 @@ impl Access {
             None => vec![Grant::everything()],
         };
         let _turning = self.turning.write();
-        *self.grants.write() = grants.into_iter().map(Arc::new).collect();
+        *self.grants.write() = Grants::new(grants);
         Ok(renew(self))
     }
 
@@ -73,7 +81,7 @@ impl Access {
     /// How many tokens there are.
     pub(crate) fn tokens(&self) -> usize {
         if self.asks_for_tokens() {
-            self.grants.read().len()
+            self.grants.read().in_order.len()
         } else {
             0
         }
@@ -83,29 +91,40 @@ impl Access {
     pub(crate) fn admit(&self, token: &str) -> Option<Arc<Grant>> {
         let _turning = self.turning.read();
         if !self.asks_for_tokens() {
-            return self.grants.read().first().cloned();
+            return self.grants.read().in_order.first().cloned();
         }
         self.find(TokenHash::of(token))
     }
 
-    /// What a grant is now; none if it was revoked.
+    /// What a grant is now; none if it was revoked. Takes as long however many tokens there are,
+    /// since all sessions ask in a row.
     pub(crate) fn renew(&self, grant: &Grant) -> Option<Arc<Grant>> {
-        let now = match grant.hash {
-            Some(hash) => self.find(hash),
-            None => self.grants.read().first().cloned(),
-        };
-        now.filter(|now| now.name == grant.name)
+        let now = self.grants.read().by_name.get(&grant.name).cloned();
+        now.filter(|now| now.hash == grant.hash)
     }
 
     /// Looks at all of them, wherever the one is.
     fn find(&self, hash: TokenHash) -> Option<Arc<Grant>> {
         let mut found = None;
-        for grant in &*self.grants.read() {
+        for grant in &self.grants.read().in_order {
             if grant.hash == Some(hash) {
                 found = Some(Arc::clone(grant));
             }
         }
         found
+    }
+}
+
+impl Grants {
+    fn new(grants: Vec<Grant>) -> Self {
+        let in_order: Vec<Arc<Grant>> = grants.into_iter().map(Arc::new).collect();
+        let named = in_order.iter().map(|grant| (grant.name.clone(), grant));
+        Self {
+            by_name: named
+                .map(|(name, grant)| (name, Arc::clone(grant)))
+                .collect(),
+            in_order,
+        }
     }
 }
 
@@ -146,6 +165,11 @@ mod tests {
         fs::write(&path, format!("{more}\n{}\n", b.line)).unwrap();
         access.reload().unwrap();
         assert!(access.renew(&grant).unwrap().rights.write);
+        // Another token of the name is not this one.
+        let namesake = NewToken::draw("a", "*", "read").unwrap();
+        fs::write(&path, &namesake.line).unwrap();
+        access.reload().unwrap();
+        assert_eq!(access.renew(&grant), None);
         fs::write(&path, &b.line).unwrap();
         access.reload().unwrap();
         assert_eq!(

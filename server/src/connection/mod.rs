@@ -28,6 +28,7 @@ use rhash_protocol::{
     handshake,
 };
 use tokio::{
+    io::AsyncReadExt as _,
     net::TcpStream,
     sync::{OwnedMutexGuard, Semaphore, mpsc, watch},
     time::{Instant, timeout},
@@ -59,6 +60,9 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 /// How long a connection that ends may take to send what it owes, and then its last word; less if the
 /// server stops and has less time.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connection that is one too many may take to be told so.
+const REFUSAL_MAX: Duration = Duration::from_secs(2);
 
 /// The most long requests that may be under way at once on a connection.
 const LONG_REQUESTS_MAX: usize = 4;
@@ -122,6 +126,30 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
         Err(Refused { reason }) => tracing::debug!(%peer, reason, "a connection was refused"),
     }
     drop(counted);
+}
+
+/// Tells a connection that it is one too many, by TLS where the server speaks that: a client that was
+/// told in the clear would take this for a port without TLS.
+pub(crate) async fn refuse(stream: TcpStream, hub: &Hub) {
+    let refusal = WireError {
+        code: ErrorCode::Busy,
+        text: format!(
+            "the server has {} connections, its limit; try again later",
+            hub.limits.connections
+        ),
+    };
+    let told = async {
+        let (mut source, sink) = secure::secure(stream, hub).await.ok()?;
+        let mut writer = FrameWriter::new(sink);
+        handshake::send_refusal(&mut writer, &refusal).await.ok()?;
+        writer.shutdown().await.ok()?;
+        // A socket that is closed before its peer's hello was read takes back what it was sent.
+        let mut hello = [0; 512];
+        while source.read(&mut hello).await.ok()? > 0 {}
+        Some(())
+    };
+    // Whether it arrives is the peer's affair.
+    drop(timeout(REFUSAL_MAX, told).await);
 }
 
 /// A connection's two directions, and how fast its peer is in each.

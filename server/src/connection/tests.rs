@@ -117,6 +117,38 @@ async fn a_message_in_small_frames_gives_its_room_back() {
     served.stop().await;
 }
 
+// Any number of clients could once have lists made of all tables at the same time.
+#[tokio::test]
+async fn who_asks_for_a_list_of_all_tables_waits_for_a_turn() {
+    let served = Served::start().await;
+    for request in [Request::Tables, Request::Stats] {
+        let (mut reader, mut writer) = served.connect().await;
+        let turns = [
+            served.hub.listing_turn().await,
+            served.hub.listing_turn().await,
+        ];
+        let mut body = Vec::new();
+        let call = Call {
+            sequence: 0,
+            settled: 0,
+            request,
+        };
+        codec::encode(&call, &mut body).unwrap();
+        let head = FrameHead::whole(FrameKind::Request, 1);
+        writer.write_frame(head, &body).await.unwrap();
+        writer.flush().await.unwrap();
+        // Others are answered meanwhile.
+        drop(served.connect().await);
+        let early = tokio::select! { biased; _ = reader.next() => true, () = async {} => false };
+        assert!(!early);
+        drop(turns);
+        let answer = reader.next().await.unwrap().unwrap();
+        let answer: Response<'_> = codec::decode(answer.body).unwrap();
+        assert!(matches!(answer, Response::Tables(_) | Response::Stats(_)));
+    }
+    served.stop().await;
+}
+
 async fn wait_for(condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {

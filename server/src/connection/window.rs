@@ -78,7 +78,9 @@ impl InUse {
     /// many peers read nothing, there is room for those who do.
     fn is_fair(&self, more_bytes: usize, commons: &Commons) -> bool {
         let bytes = self.bytes.load(Relaxed).saturating_add(more_bytes);
-        let left_bytes = commons.free_bytes().saturating_sub(more_bytes * COPIES);
+        let left_bytes = commons
+            .free_bytes()
+            .saturating_sub(more_bytes.saturating_mul(COPIES));
         bytes.saturating_mul(COPIES) <= left_bytes
     }
 }
@@ -194,10 +196,17 @@ impl Window {
         self.reserve(bytes.min(fair_bytes)).await
     }
 
-    /// Waits for room of this many bytes, or all there is if that is less. Cancel safe.
+    /// Waits for room for an answer of this many bytes, or all there is if that is less. Cancel safe.
     pub(crate) async fn reserve(&self, bytes: usize) -> Room {
-        let bytes = bytes.clamp(ANSWER_BYTES_MIN, self.bytes_max);
-        let own = Arc::clone(&self.room).acquire_many_owned(bytes as u32);
+        self.reserve_whole(bytes.min(self.bytes_max)).await
+    }
+
+    /// Waits for room for an answer that may be longer than any window, and then is the only one: it is
+    /// charged as long as it is, and takes what all share whole, or overdraws. Cancel safe.
+    pub(crate) async fn reserve_whole(&self, bytes: usize) -> Room {
+        let bytes = bytes.max(ANSWER_BYTES_MIN);
+        let own_bytes = bytes.min(self.bytes_max);
+        let own = Arc::clone(&self.room).acquire_many_owned(own_bytes as u32);
         // The semaphore is never closed, so that there is always a permit in the end.
         let Ok(own) = own.await else {
             return Room::default();
@@ -209,13 +218,13 @@ impl Window {
             // One with nothing on its way waits for others alone.
             let is_first = self.in_use.bytes.load(Relaxed) == 0;
             if is_first || self.in_use.is_fair(bytes, &self.commons) {
-                break self.commons.take(bytes * COPIES).await;
+                break self.commons.take(bytes.saturating_mul(COPIES)).await;
             }
             less.await;
         };
         self.in_use.bytes.fetch_add(bytes, Relaxed);
         let mut charge = Charge::none(Arc::clone(&self.commons));
-        charge.set(bytes * COPIES);
+        charge.set(bytes.saturating_mul(COPIES));
         Room(Some(Arc::new(Taken {
             in_use: Arc::clone(&self.in_use),
             bytes: AtomicUsize::new(bytes),
@@ -297,6 +306,26 @@ mod tests {
         let other = Window::new(384 << 10, Arc::clone(&commons));
         let less = other.reserve_up_to(1 << 20).await.allowance();
         assert_eq!(less.bytes(), 10 << 10, "it leaves as much as it takes");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_longer_than_a_window_is_the_only_one() {
+        let commons = Arc::new(Commons::new(1 << 20, BufferAccount::of_nothing()));
+        let windows = [(); 3].map(|()| Window::new(384 << 10, Arc::clone(&commons)));
+        let first = windows[0].reserve_whole(64 << 20).await;
+        assert_eq!(
+            (windows[0].bytes_in_use(), commons.free_bytes()),
+            (64 << 20, 0)
+        );
+        // Of those there is one more, which overdraws.
+        let second = windows[1].reserve_whole(64 << 20).await;
+        let mut third = Box::pin(windows[2].reserve_whole(64 << 20));
+        let pending = tokio::select! { biased; _ = &mut third => false, () = async {} => true };
+        assert!(pending && commons.is_wanted());
+        drop(first);
+        assert!(third.await.0.is_some());
+        assert_eq!(windows[0].bytes_in_use(), 0);
+        drop(second);
     }
 
     // A handful of peers that read nothing once took all there was, and everybody else waited.

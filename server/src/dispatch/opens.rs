@@ -89,16 +89,14 @@ impl Clerk {
                 ),
             });
         }
-        let is_full = self.hub.store.tables_count() as u64 >= limits.tables;
         let name = opening.name.map(str::to_owned);
         let codec = opening.codec.map(str::to_owned);
         let kind = opening.kind;
         let may_make = self.session.grant().rights_on(opening.name).write;
         let asked = opening.mode;
         let mode = match (asked, opening.name) {
-            (OpenMode::CreateNew, _) | (_, None) if is_full => return Err(self.too_many_tables()),
             // Making it errs, but not before it is known that it would be made.
-            (OpenMode::OpenOrCreate, Some(_)) if is_full || !may_make => OpenMode::Existing,
+            (OpenMode::OpenOrCreate, Some(_)) if !may_make => OpenMode::Existing,
             (asked, _) => asked,
         };
         let opened = self
@@ -109,9 +107,12 @@ impl Clerk {
             })
             .await
             .map_err(|error| match error.code {
-                ErrorCode::NoSuchTable if mode != asked && may_make => self.too_many_tables(),
                 ErrorCode::NoSuchTable if mode != asked => {
                     self.denied("make", opening.name, Some(&error.text))
+                }
+                ErrorCode::Busy => {
+                    self.hub.reached.count(Limit::Tables);
+                    error
                 }
                 _ => error,
             })?;

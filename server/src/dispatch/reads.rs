@@ -1,9 +1,9 @@
 //! Requests that change nothing: answered at once, or by a task that waits for the disk.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use rhash_protocol::{Request, Response, WireError};
+use rhash_protocol::{Request, Response, TableId, WireError};
 
 use super::{
     answers::{Encoded, encode, encode_page, encode_presence, encode_values},
@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     connection::{ANSWER_BYTES_MAX, Clerk, End, LOOKUP_BYTES, Outgoing, Room, stream::StreamOut},
-    table::{Answer, ValueStream},
+    hub::LISTED_TABLE_BYTES,
+    table::{Answer, Table, ValueStream},
 };
 
 impl Clerk {
@@ -20,27 +21,74 @@ impl Clerk {
         if let Err(error) = self.bound(&request).and_then(|()| self.permit(&request)) {
             return self.refuse(request_id, error).await;
         }
-        let answered = match request {
-            Request::Ping => Ok(encode(&Response::Pong)),
-            Request::Tables => self.tables().await,
-            Request::Stats => {
-                let stats = self.hub.blocking(|hub| Ok(Box::new(hub.stats()))).await;
-                stats.map(|stats| encode(&Response::Stats(stats)))
-            }
-            request => return self.read_table(request_id, request).await,
-        };
-        let body = answered.unwrap_or_else(|error| encode(&Response::Error(error)));
-        self.send_answer(request_id, body).await
+        match request {
+            Request::Ping => self.send_answer(request_id, encode(&Response::Pong)).await,
+            Request::Tables => self.tables(request_id).await,
+            Request::Stats => self.stats(request_id).await,
+            request => self.read_table(request_id, request).await,
+        }
     }
 
-    async fn tables(&self) -> Result<Bytes, WireError> {
-        let mut tables = self.hub.blocking(|hub| Ok(hub.tables())).await?;
+    async fn tables(&self, request_id: u64) -> Result<(), End> {
+        let turn = self.unless_stopped(self.hub.listing_turn()).await?;
         let grant = self.session.grant();
-        tables.retain(|info| match &info.name {
-            Some(name) => grant.rights_on(Some(name)).any_on_tables(),
-            None => self.desk.tables.contains_key(&info.table),
+        let mine: HashSet<TableId> = self.desk.tables.keys().copied().collect();
+        // IMPORTANT: chosen before anything is told of them, or who may see none would cost as much as
+        // who may see all.
+        let found = self.hub.blocking(move |hub| {
+            let shown = |table: &Table| match table.name() {
+                Some(name) => grant.rights_on(Some(name)).any_on_tables(),
+                None => mine.contains(&table.id()),
+            };
+            let tables = hub.store.tables_that(shown);
+            drop(turn);
+            Ok(tables)
         });
-        Ok(encode(&Response::Tables(tables)))
+        let tables = match found.await {
+            Ok(tables) => tables,
+            Err(error) => return self.refuse(request_id, error).await,
+        };
+        let bytes = tables.len().saturating_mul(LISTED_TABLE_BYTES);
+        // Nobody keeps a turn while it waits for room.
+        let room = self
+            .unless_stopped(self.window.reserve_whole(bytes))
+            .await?;
+        let turn = self.unless_stopped(self.hub.listing_turn()).await?;
+        let body = self.hub.blocking(move |hub| {
+            let body = encode(&Response::Tables(hub.table_figures(&tables)));
+            drop(turn);
+            Ok(body)
+        });
+        self.send_listing(request_id, body.await, room).await
+    }
+
+    async fn stats(&self, request_id: u64) -> Result<(), End> {
+        let bytes = self.hub.listing_bytes();
+        let room = self
+            .unless_stopped(self.window.reserve_whole(bytes))
+            .await?;
+        let turn = self.unless_stopped(self.hub.listing_turn()).await?;
+        let body = self.hub.blocking(move |hub| {
+            let body = encode(&Response::Stats(Box::new(hub.stats())));
+            drop(turn);
+            Ok(body)
+        });
+        self.send_listing(request_id, body.await, room).await
+    }
+
+    async fn send_listing(
+        &self,
+        request_id: u64,
+        body: Result<Bytes, WireError>,
+        room: Room,
+    ) -> Result<(), End> {
+        match body {
+            Ok(body) => self.send(Outgoing::answer(request_id, body, room)).await,
+            Err(error) => {
+                drop(room);
+                self.refuse(request_id, error).await
+            }
+        }
     }
 
     async fn read_table(&mut self, request_id: u64, request: Request<'_>) -> Result<(), End> {

@@ -11,21 +11,27 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use crate::{hub::Hub, tls::Tls};
+use crate::{connection::Strangers, hub::Hub, tls::Tls};
 
-/// The most requests that are answered at a time; more wait to be accepted.
-const REQUESTS_MAX: usize = 16;
+/// The most that may connect before they have said what they ask for, and the most that are answered at
+/// a time: where there are more, the oldest goes, so that those who say nothing, or read nothing, keep
+/// nobody from asking how the server is.
+const STRANGERS_MAX: u64 = 16;
+const ANSWERS_MAX: u64 = 16;
 
 /// The longest head of a request.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// How long one may take, from its first byte to the last of its answer.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long one may take to say what it asks for, TLS included.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long an answer may take, until its last byte has gone.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// After a failed accept, the listener waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -66,21 +72,21 @@ pub(crate) async fn serve(
     phase: watch::Receiver<Phase>,
     tls: Option<Arc<Tls>>,
 ) {
-    let slots = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let crowds = Arc::new(Crowds {
+        asking: Strangers::new(STRANGERS_MAX),
+        answered: Strangers::new(ANSWERS_MAX),
+    });
     let mut requests = JoinSet::new();
     loop {
-        // The semaphore is never closed.
-        let slot = Arc::clone(&slots).acquire_owned().await;
         while requests.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (phase, tls) = (phase.borrow().clone(), tls.clone());
+                let crowds = Arc::clone(&crowds);
                 requests.spawn(async move {
-                    let answered = timeout(REQUEST_TIME_MAX, take(stream, &phase, tls)).await;
-                    if let Ok(Err(error)) = answered {
+                    if let Err(error) = take(stream, &phase, tls, &crowds).await {
                         tracing::debug!(%error, "a request for figures failed");
                     }
-                    drop(slot);
                 });
             }
             Err(error) => {
@@ -91,23 +97,80 @@ pub(crate) async fn serve(
     }
 }
 
-async fn take(stream: TcpStream, phase: &Phase, tls: Option<Arc<Tls>>) -> io::Result<()> {
+/// Those who are connected.
+struct Crowds {
+    /// Who has not said yet what it asks for.
+    asking: Strangers,
+    /// Who is being answered.
+    answered: Strangers,
+}
+
+/// A peer that has said what it asks for.
+struct Asked<S> {
+    stream: S,
+    head: Vec<u8>,
+}
+
+async fn take(
+    stream: TcpStream,
+    phase: &Phase,
+    tls: Option<Arc<Tls>>,
+    crowds: &Crowds,
+) -> io::Result<()> {
+    let crowd = &crowds.asking;
     match tls {
-        None => answer(stream, phase).await,
-        Some(tls) => answer(tls.http_acceptor().accept(stream).await?, phase).await,
+        None => {
+            let asked = while_there_is_room(crowd, HEAD_TIME_MAX, ask(stream)).await?;
+            answer(asked, phase, crowds).await
+        }
+        Some(tls) => {
+            let asking = async { ask(tls.http_acceptor().accept(stream).await?).await };
+            let asked = while_there_is_room(crowd, HEAD_TIME_MAX, asking).await?;
+            answer(asked, phase, crowds).await
+        }
     }
 }
 
-async fn answer<S>(mut stream: S, phase: &Phase) -> io::Result<()>
+/// Does something for one of a crowd, unless it lasts too long or it has to go for others.
+async fn while_there_is_room<T>(
+    crowd: &Strangers,
+    time_max: Duration,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let mut one = crowd.add();
+    tokio::select! {
+        biased;
+        done = timeout(time_max, work) => done?,
+        () = one.displaced() => Err(io::Error::other("others came after it")),
+    }
+}
+
+async fn ask<S>(mut stream: S) -> io::Result<Asked<S>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + Unpin,
 {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
         if stream.read_buf(&mut head).await? == 0 {
-            return Ok(());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+    Ok(Asked { stream, head })
+}
+
+async fn answer<S>(asked: Asked<S>, phase: &Phase, crowds: &Crowds) -> io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    let answering = send_answer(asked, phase);
+    while_there_is_room(&crowds.answered, ANSWER_TIME_MAX, answering).await
+}
+
+async fn send_answer<S>(asked: Asked<S>, phase: &Phase) -> io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    let Asked { mut stream, head } = asked;
     let Answer { status, kind, body } = answer_to(&String::from_utf8_lossy(&head), phase).await;
     let length = body.len();
     let head = format!(
@@ -143,7 +206,14 @@ async fn answer_to(head: &str, phase: &Phase) -> Answer {
                     "this wants the header `Authorization: Bearer TOKEN`, with a token for admin",
                 );
             }
-            match hub.blocking(|hub| Ok(page::page(&hub.stats()))).await {
+            // IMPORTANT: with the work, or those who come and go would have any number of pages made.
+            let turn = hub.listing_turn().await;
+            let page = hub.blocking(move |hub| {
+                let page = page::page(&hub.stats());
+                drop(turn);
+                Ok(page)
+            });
+            match page.await {
                 Ok(body) => Answer {
                     status: "200 OK",
                     kind: EXPOSITION,

@@ -10,6 +10,9 @@ use crate::{
     governor::Steps,
 };
 
+/// The most tables that a server may have.
+pub const TABLES_MAX: usize = 1 << 20;
+
 /// What a store is made of.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
@@ -19,6 +22,8 @@ pub struct StoreConfig {
     pub data_dir: Option<PathBuf>,
     /// `--disk-limit`.
     pub disk_limit_bytes: Option<u64>,
+    /// The most tables, named and temporary.
+    pub tables_max: usize,
     /// The longest value that a put may carry.
     pub value_bytes_max: usize,
     /// Threads that read cold blocks.
@@ -54,6 +59,7 @@ impl StoreConfig {
             mem_limit_bytes,
             data_dir,
             disk_limit_bytes: None,
+            tables_max: TABLES_MAX,
             value_bytes_max: usize::try_from(mem_limit_bytes / 8)
                 .unwrap_or(usize::MAX)
                 .min(VALUE_BYTES_MAX),

@@ -17,9 +17,9 @@ use std::{
 use parking_lot::Mutex;
 use rhash_protocol::{ErrorCode, OpenMode, Stats, TableId, TableInfo, TableKind, WireError};
 
-pub use config::{StoreConfig, StoreError, Tiny};
+pub use config::{StoreConfig, StoreError, TABLES_MAX, Tiny};
 
-pub(crate) use tables::Tables;
+pub(crate) use tables::{Tables, figures};
 
 use names::{check_names, check_same};
 
@@ -40,9 +40,6 @@ use crate::{
     shared::{Shared, cold_error},
     table::{Table, TableError, TableSpec},
 };
-
-/// The most tables that a server has open.
-pub const TABLES_MAX: usize = 1 << 20;
 
 /// A write waits no longer for disk that merges may give back.
 const DISK_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -110,6 +107,7 @@ pub struct Store {
     shared: Arc<Shared>,
     tables: Arc<Tables>,
     next_table: AtomicU64,
+    tables_max: usize,
     mem_limit_bytes: u64,
     seen: Arc<Seen>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -176,6 +174,7 @@ impl Store {
         let store = Self {
             tables: Arc::new(Tables::default()),
             next_table: AtomicU64::new(1),
+            tables_max: config.tables_max,
             mem_limit_bytes: config.mem_limit_bytes,
             seen: Arc::new(Seen::default()),
             threads: Mutex::new(Vec::new()),
@@ -195,7 +194,7 @@ impl Store {
     /// # Errors
     /// By the mode, `NoSuchTable` or `TableExists`; `WrongKind` or `WrongCodec` if the table is of
     /// another kind or codec than given; `BadRequest` for a name that cannot be one, or if a table
-    /// would have to be made of no given kind or codec.
+    /// would have to be made of no given kind or codec; `Busy` if there are too many tables.
     pub fn open_table(
         &self,
         name: Option<&str>,
@@ -273,15 +272,13 @@ impl Store {
 
     /// All tables' figures, named ones first; each one's `sessions` is left for the caller.
     pub fn tables(&self) -> Vec<TableInfo> {
-        let mut tables: Vec<TableInfo> =
-            self.tables.all().iter().map(|table| table.info()).collect();
-        tables.sort_by(|left, right| {
-            (left.name.is_none(), &left.name, left.table).cmp(&(
-                right.name.is_none(),
-                &right.name,
-                right.table,
-            ))
-        });
+        figures(&self.tables.all())
+    }
+
+    /// The tables for which `shown` holds, in no order.
+    pub(crate) fn tables_that(&self, shown: impl Fn(&Table) -> bool) -> Vec<Arc<Table>> {
+        let mut tables = self.tables.all();
+        tables.retain(|table| shown(table));
         tables
     }
 
@@ -321,7 +318,7 @@ impl Store {
 
     /// How many tables there are, named and temporary.
     pub(crate) fn tables_count(&self) -> usize {
-        self.tables.by_id.read().len()
+        self.tables.count()
     }
 
     /// Where buffers for requests are charged.
@@ -485,12 +482,16 @@ impl Store {
                 text: "a new table needs a kind and a codec".to_owned(),
             });
         };
-        if self.tables.by_id.read().len() >= TABLES_MAX {
-            return Err(WireError {
+        let place = self
+            .tables
+            .place(self.tables_max)
+            .ok_or_else(|| WireError {
                 code: ErrorCode::Busy,
-                text: format!("there are {TABLES_MAX} tables, which is the limit; close some"),
-            });
-        }
+                text: format!(
+                    "there are {} tables, which is the limit; close some",
+                    self.tables_max
+                ),
+            })?;
         let id = self.next_table.fetch_add(1, Relaxed);
         if let Some(name) = name {
             let state = TableState {
@@ -508,7 +509,7 @@ impl Store {
             codec: codec.to_owned(),
         };
         let table = Table::new(spec, Arc::clone(&self.shared), Ranges::new());
-        self.tables.by_id.write().insert(id, Arc::clone(&table));
+        place.take(id, Arc::clone(&table));
         Ok(Opened {
             table,
             created: true,

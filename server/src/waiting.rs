@@ -52,6 +52,11 @@ pub(crate) fn telling<T>(tell: Arc<dyn Fn()>, work: impl FnOnce() -> T) -> T {
     with_rule(Rule::Tell(tell), work).0
 }
 
+/// Whether a read of the work that is being done had to wait, and was not let.
+pub(crate) fn is_refused() -> bool {
+    RULE.with_borrow(|rule| matches!(rule, Rule::Never { refused: true }))
+}
+
 /// Whether it matters to anybody that a read waits.
 pub(crate) fn is_watched() -> bool {
     RULE.with_borrow(|rule| !matches!(rule, Rule::Wait))

@@ -327,7 +327,7 @@ impl Run {
         Ok((after.saturating_sub(1), after > 0))
     }
 
-    /// Fills `buffer` with `bytes` bytes that begin at `offset`; counts as one read.
+    /// Fills `buffer` with `bytes` bytes that begin at `offset`; counts as one read if it is done.
     pub(super) fn read(
         &self,
         buffer: &mut Vec<u8>,
@@ -340,8 +340,9 @@ impl Run {
         }
         // What is there already need not be zeroed again.
         buffer.resize(bytes, 0);
+        self.bytes.read_exact_at(buffer, offset)?;
         self.shared.count_read();
-        self.bytes.read_exact_at(buffer, offset)
+        Ok(())
     }
 
     pub(super) fn damaged(&self, what: &'static str, offset: u64) -> ColdError {

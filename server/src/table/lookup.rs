@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rhash_protocol::limits::INLINE_VALUE_BYTES_MAX;
+use rhash_protocol::{TableKind, limits::INLINE_VALUE_BYTES_MAX};
 
 use super::{State, Table, TableError};
 use crate::{
@@ -132,16 +132,28 @@ impl Table {
                 break;
             }
         }
+        let mut under_way = None;
         if !based {
             for run in &lookup.cold.at(place).runs {
-                if let Some(cursor) = run.seek_key(lookup.hash, key)? {
-                    based = ends_look(&cursor);
-                    sources.push(Box::new(cursor));
+                match run.seek_key(lookup.hash, key) {
+                    Ok(Some(cursor)) => {
+                        based = ends_look(&cursor);
+                        sources.push(Box::new(cursor));
+                    }
+                    Ok(None) => {}
+                    // The blocks of the next runs are begun with, too: it will most likely take them all.
+                    Err(error) if self.kind != TableKind::Values && waiting::is_refused() => {
+                        under_way = Some(error);
+                    }
+                    Err(error) => return Err(error),
                 }
                 if based {
                     break;
                 }
             }
+        }
+        if let Some(error) = under_way {
+            return Err(error);
         }
         if sources.is_empty() {
             return Ok(None);
@@ -153,40 +165,36 @@ impl Table {
 
     /// Reads a looked-up key's value, up to `bytes_max` of it.
     pub(super) fn read(&self, lookup: &Lookup, bytes_max: usize) -> Result<Found, TableError> {
-        self.read_levels(lookup, bytes_max)
-            .map_err(|error| cold_error(&error))
-    }
-
-    /// Reads as [`read_shared`](Self::read_shared) does, unless that would wait for the disk or
-    /// for another reader.
-    pub(super) fn read_at_once(&self, lookup: &Lookup) -> Option<Result<Found, TableError>> {
-        let read = waiting::never(|| self.read_levels(lookup, INLINE_VALUE_BYTES_MAX))?;
-        Some(read.map_err(|error| cold_error(&error)))
-    }
-
-    fn read_levels(&self, lookup: &Lookup, bytes_max: usize) -> Result<Found, ColdError> {
-        let Some(mut fold) = self.fold(lookup)? else {
-            return Ok(Found::Absent);
-        };
-        let mut value = Vec::new();
-        while let Some(part) = fold.next_part()? {
-            if value.len() + part.len() > bytes_max {
-                return Ok(Found::Longer((value.len() + part.len()) as u64));
+        let read = || -> Result<Found, ColdError> {
+            let Some(mut fold) = self.fold(lookup)? else {
+                return Ok(Found::Absent);
+            };
+            let mut value = Vec::new();
+            while let Some(part) = fold.next_part()? {
+                if value.len() + part.len() > bytes_max {
+                    return Ok(Found::Longer((value.len() + part.len()) as u64));
+                }
+                value.extend_from_slice(part);
             }
-            value.extend_from_slice(part);
-        }
-        Ok(Found::Value(value))
+            Ok(Found::Value(value))
+        };
+        read().map_err(|error| cold_error(&error))
     }
 
-    /// Reads as [`read`](Self::read) does what an answer can hold, together with whoever reads the
-    /// same at this moment.
+    /// Reads as [`read`](Self::read) does what an answer can hold.
+    pub(super) fn read_alone(&self, lookup: &Lookup) -> Result<Found, TableError> {
+        self.read(lookup, INLINE_VALUE_BYTES_MAX)
+    }
+
+    /// Reads as [`read_alone`](Self::read_alone) does, together with whoever reads the same at this
+    /// moment.
     pub(super) fn read_shared(&self, lookup: &Lookup) -> Result<Found, TableError> {
         let name = ReadName {
             table: self.id,
             key: lookup.key.clone(),
             token: lookup.token,
         };
-        let read = || self.read(lookup, INLINE_VALUE_BYTES_MAX);
+        let read = || self.read_alone(lookup);
         self.shared.flights.share(&name, read)
     }
 

@@ -1,8 +1,11 @@
 //! Reads of many keys: what the hot map knows at once, the rest in parallel on the read pool.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
@@ -38,6 +41,10 @@ const LAST_SPINS_MAX: u32 = 200;
 
 /// Lookups for which it calls nobody to help.
 const ALONE_MAX: usize = 8;
+
+/// Lookups of a worker whose first block is under way from the disk: two workers come to what keeps a
+/// solid-state disk busy.
+const UNDER_WAY_MAX: usize = 32;
 
 /// What a slot takes beyond its value, for how long an answer will be.
 const SLOT_BYTES: usize = 9;
@@ -222,7 +229,9 @@ type Reply = oneshot::Sender<Result<PackedReply, TableError>>;
 
 /// A batch of lookups that the pool's threads work through together, in order, each taking the
 /// next one; whoever finishes last puts the answer together. It begins with as many threads as
-/// there are cores; whoever is about to wait for the disk calls another one first.
+/// there are cores. A read that is tried in the page cache alone and is not there is under way from
+/// then on (Linux, since 5.10), so a worker tries some before it waits for the first of them, and one
+/// thread keeps the disk busy. Whoever has to wait nevertheless calls another one first.
 #[derive(Debug)]
 struct BatchRead {
     table: Arc<Table>,
@@ -294,7 +303,7 @@ impl BatchRead {
     /// threads; what would wait for the disk goes to the pool.
     fn work_at_once(self: &Arc<Self>) {
         while let Some((number, lookup)) = self.next_lookup() {
-            let Some(found) = self.table.read_at_once(lookup) else {
+            let Some(found) = waiting::never(|| self.table.read_alone(lookup)) else {
                 self.waits();
                 self.workers.fetch_add(1, Relaxed);
                 if self.submit(Some(number)).is_err() {
@@ -363,31 +372,53 @@ impl BatchRead {
         Some((number, lookup))
     }
 
+    /// Tries lookups in the page cache until enough are under way from the disk, and waits for those
+    /// in the order in which they began.
     fn work(&self, first: Option<usize>) {
-        let first = first.and_then(|number| Some((number, self.asked.lookups.get(number)?)));
-        let mut next = first.or_else(|| self.next_lookup());
-        let mut reads = 0;
-        while let Some((number, lookup)) = next {
-            let found = match self.asked.question {
-                Question::Value => self.table.read_shared(lookup),
-                Question::Presence => self.table.has(lookup).map(|has| {
-                    if has {
-                        Found::Value(Vec::new())
-                    } else {
-                        Found::Absent
-                    }
-                }),
+        let mut under_way: VecDeque<usize> = first.into_iter().collect();
+        let (mut goes_on, mut reads) = (true, 0);
+        loop {
+            let next = if goes_on && under_way.len() < UNDER_WAY_MAX {
+                self.next_lookup()
+            } else {
+                None
+            };
+            let (number, lookup, found) = if let Some((number, lookup)) = next {
+                let Some(found) = waiting::never(|| self.read(lookup, false)) else {
+                    self.waits();
+                    under_way.push_back(number);
+                    continue;
+                };
+                (number, lookup, found)
+            } else {
+                let begun = under_way.pop_front();
+                let begun = begun.and_then(|number| Some((number, self.asked.lookups.get(number)?)));
+                let Some((number, lookup)) = begun else { break };
+                (number, lookup, self.read(lookup, true))
             };
             reads += 1;
-            if !self.take(number, lookup, found) {
-                break;
-            }
-            next = self.next_lookup();
+            // What is under way is read in any case: the first of all may be among it.
+            goes_on &= self.take(number, lookup, found);
         }
         if !self.has_waited.load(Relaxed) {
             self.table.shared.pool.did_not_wait(reads);
         }
         self.leave();
+    }
+
+    /// Reads what is asked of a key; together with others who wait for the same.
+    fn read(&self, lookup: &Lookup, waits: bool) -> Result<Found, TableError> {
+        match self.asked.question {
+            Question::Value if waits => self.table.read_shared(lookup),
+            Question::Value => self.table.read_alone(lookup),
+            Question::Presence => self.table.has(lookup).map(|has| {
+                if has {
+                    Found::Value(Vec::new())
+                } else {
+                    Found::Absent
+                }
+            }),
+        }
     }
 
     /// Takes what was found of a key into the answer; says whether others may follow it.

@@ -1,13 +1,17 @@
 //! A home that fails on purpose: the nth write, read or sync, chosen by a test; or is slow.
 
 use std::{
+    collections::HashSet,
     io,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread::{self, ThreadId},
 };
+
+use parking_lot::Mutex;
 
 use super::{
     error::ColdError,
@@ -27,6 +31,8 @@ pub struct Faults {
     /// One of so many reads waits for the disk; none at 0.
     slow_one_of: AtomicU64,
     reads: AtomicU64,
+    /// The threads that waited.
+    waited: Mutex<HashSet<ThreadId>>,
 }
 
 impl Faults {
@@ -48,6 +54,18 @@ impl Faults {
     /// Makes one of so many reads like one of what is not in the page cache; none with 0.
     pub fn slow_reads(&self, one_of: u64) {
         self.slow_one_of.store(one_of, Ordering::SeqCst);
+    }
+
+    /// The threads that waited for the disk, other than this one, and whether this one did.
+    pub fn waited(&self) -> (usize, bool) {
+        let waited = self.waited.lock();
+        let here = waited.contains(&thread::current().id());
+        (waited.len() - usize::from(here), here)
+    }
+
+    /// The reads so far, those that must not wait and would have had to among them.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::SeqCst)
     }
 
     fn check(&self, until: &AtomicU64, action: &'static str) -> Result<(), ColdError> {
@@ -78,6 +96,7 @@ impl Faults {
         if number.checked_rem(one_of) == Some(0) {
             waiting::before_waiting()
                 .map_err(|WouldWait| ColdError::would_wait(Path::new("a slow home")))?;
+            self.waited.lock().insert(thread::current().id());
         }
         self.check(&self.reads_until, "read")
     }

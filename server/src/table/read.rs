@@ -392,7 +392,8 @@ impl BatchRead {
                 (number, lookup, found)
             } else {
                 let begun = under_way.pop_front();
-                let begun = begun.and_then(|number| Some((number, self.asked.lookups.get(number)?)));
+                let begun =
+                    begun.and_then(|number| Some((number, self.asked.lookups.get(number)?)));
                 let Some((number, lookup)) = begun else { break };
                 (number, lookup, self.read(lookup, true))
             };

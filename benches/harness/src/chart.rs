@@ -16,6 +16,9 @@ const BAR_HEIGHT: i32 = 24;
 const PANEL_HEAD: i32 = 34;
 const HEAD: i32 = 40;
 const FOOT: i32 = 34;
+/// A line of small print below, and the letters that it holds.
+const SMALL_HEIGHT: i32 = 15;
+const SMALL_LETTERS: usize = 140;
 /// Where bars begin, and what is kept free behind them for figures.
 const BARS_FROM: i32 = 230;
 const BARS_ROOM: i32 = 230;
@@ -41,6 +44,8 @@ pub struct Bars<'a> {
     pub title: &'a str,
     /// Machine and command.
     pub subtitle: &'a str,
+    /// What is to be known of the figures. The sides that are named in one bear a star.
+    pub notes: &'a [&'a str],
     /// All figures.
     pub figures: &'a Figures,
     /// Which of them.
@@ -64,8 +69,12 @@ impl Bars<'_> {
             .filter(|(_, figures)| !figures.is_empty())
             .collect();
         let bars: usize = panels.iter().map(|(_, figures)| figures.len()).sum();
-        let height =
-            HEAD + FOOT + PANEL_HEAD * panels.len() as i32 + BAR_HEIGHT * bars.max(1) as i32;
+        let small: Vec<String> = (self.notes.iter().map(|note| format!("* {note}")))
+            .chain([self.subtitle.to_owned()])
+            .flat_map(|words| lines_of(&words))
+            .collect();
+        let bars_height = PANEL_HEAD * panels.len() as i32 + BAR_HEIGHT * bars.max(1) as i32;
+        let height = HEAD + bars_height + FOOT + SMALL_HEIGHT * (small.len() as i32 - 1);
         let area = SVGBackend::new(path, (WIDTH, height as u32)).into_drawing_area();
         area.fill(&WHITE).map_err(said)?;
         text(&area, self.title, (MARGIN, 12), 18, &INK, HPos::Left)?;
@@ -76,9 +85,20 @@ impl Bars<'_> {
             self.panel(&area, &figures, y)?;
             y += BAR_HEIGHT * figures.len() as i32;
         }
-        let foot = (MARGIN, height - FOOT / 2);
-        text(&area, self.subtitle, foot, 11, &FAINT, HPos::Left)?;
+        for (row, words) in small.iter().enumerate() {
+            let place = (
+                MARGIN,
+                HEAD + bars_height + FOOT / 2 + SMALL_HEIGHT * row as i32,
+            );
+            text(&area, words, place, 11, &FAINT, HPos::Left)?;
+        }
         area.present().map_err(said)
+    }
+
+    /// A side's name, with a star if a note is about it.
+    fn name(&self, side: &str) -> String {
+        let is_noted = self.notes.iter().any(|note| note.contains(side));
+        format!("{side}{}", if is_noted { " *" } else { "" })
     }
 
     fn of(&self, metric: &str) -> Vec<&Figure> {
@@ -102,7 +122,7 @@ impl Bars<'_> {
                 COLOURS[6]
             };
             let label = (BARS_FROM - 8, middle - 7);
-            text(area, &figure.side, label, 13, &INK, HPos::Right)?;
+            text(area, &self.name(&figure.side), label, 13, &INK, HPos::Right)?;
             let summary = figure.summary;
             let bar = [(BARS_FROM, y), (place(summary.median), y + BAR_HEIGHT - 6)];
             area.draw(&Rectangle::new(bar, colour.filled()))
@@ -159,9 +179,13 @@ impl Lines<'_> {
         let area = SVGBackend::new(path, (WIDTH, 500)).into_drawing_area();
         area.fill(&WHITE).map_err(said)?;
         text(&area, self.title, (MARGIN, 12), 18, &INK, HPos::Left)?;
-        let foot = (MARGIN, 500 - FOOT / 2);
-        text(&area, self.subtitle, foot, 11, &FAINT, HPos::Left)?;
-        let inner = area.margin(HEAD, FOOT, MARGIN, MARGIN);
+        let small = lines_of(self.subtitle);
+        let foot = FOOT + SMALL_HEIGHT * (small.len() as i32 - 1);
+        for (row, words) in small.iter().enumerate() {
+            let place = (MARGIN, 500 - foot + FOOT / 2 + SMALL_HEIGHT * row as i32);
+            text(&area, words, place, 11, &FAINT, HPos::Left)?;
+        }
+        let inner = area.margin(HEAD, foot, MARGIN, MARGIN);
         let mut chart = ChartBuilder::on(&inner)
             .x_label_area_size(42)
             .y_label_area_size(80)
@@ -226,6 +250,21 @@ fn text(
         .map_err(said)
 }
 
+/// Words in lines of small print; a word that is longer stays whole.
+fn lines_of(words: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= SMALL_LETTERS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// What plotters says borrows what it was given.
 fn said(error: impl std::fmt::Display) -> crate::Error {
     error.to_string().into()
@@ -247,16 +286,33 @@ mod tests {
         let bars = Bars {
             title: "A build & more",
             subtitle: "somewhere",
+            notes: &["another lost entries"],
             figures: &figures,
             workload: "build",
             metrics: &["time", "nothing"],
         };
         bars.write(&path).unwrap();
         let svg = std::fs::read_to_string(path).unwrap();
-        for words in ["A build &amp; more", "rhash, 1/8", "6.00 s (4.00-8.00)"] {
+        for words in [
+            "A build &amp; more",
+            "rhash, 1/8",
+            "6.00 s (4.00-8.00)",
+            "another *",
+            "* another lost entries",
+        ] {
             assert!(svg.contains(words), "{words} is not in {svg}");
         }
         assert!(!svg.contains("nothing"));
+    }
+
+    #[test]
+    fn small_print_is_cut_between_words() {
+        let words = "word ".repeat(100) + &"w".repeat(200);
+        let lines = lines_of(&words);
+        assert_eq!(lines.join(" "), words);
+        let (long, short) = lines.split_last().unwrap();
+        assert_eq!(long.len(), 200);
+        assert!(short.len() > 2 && short.iter().all(|line| line.len() <= SMALL_LETTERS));
     }
 
     #[test]

@@ -122,6 +122,7 @@ impl Report {
         let bars = Bars {
             title,
             subtitle: &self.machine_line(),
+            notes: &self.notes_of(workload),
             figures: &self.figures,
             workload,
             metrics,
@@ -151,12 +152,7 @@ impl Report {
     }
 
     fn write(&self, workload: &str, title: &str) -> Result<()> {
-        let notes: Vec<&str> = self
-            .notes
-            .iter()
-            .filter(|note| note.0 == workload || note.0.is_empty())
-            .map(|note| note.1.as_str())
-            .collect();
+        let notes = self.notes_of(workload);
         table::print(title, self.figures.of(workload), &notes)?;
         let figures: Vec<_> = self.figures.of(workload).collect();
         let all = json!({
@@ -175,6 +171,14 @@ impl Report {
         let mut text = serde_json::to_string_pretty(&all)?;
         text.push('\n');
         write(&self.path(workload, "json"), &text)
+    }
+
+    fn notes_of(&self, workload: &str) -> Vec<&str> {
+        let notes = self.notes.iter();
+        notes
+            .filter(|note| note.0 == workload || note.0.is_empty())
+            .map(|note| note.1.as_str())
+            .collect()
     }
 
     fn path(&self, workload: &str, kind: &str) -> std::path::PathBuf {

@@ -103,7 +103,9 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     pub read_threads: usize,
 
-    /// Keep runs below this size in sled, and give a file to each other one.
+    /// Keep runs below this size in sled, and give a file to each other one. sled's memory grows with
+    /// what it holds, so it is given a 128th of the limit at most, and then files take the small runs,
+    /// too. With 0 all runs are files.
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub small_run: ByteSize,
 

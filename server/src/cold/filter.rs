@@ -65,21 +65,30 @@ pub(super) fn push_filter(leaf: &mut Vec<u8>, hashes: &[u64]) {
     }
 }
 
-/// Whether the filter may hold `hash`; never false for one that it holds.
+/// A line of a filter, which alone tells of a hash.
+pub(super) type Line = [u8; LINE_BYTES];
+
+/// The line of a filter that tells of `hash`; none if there is none, which tells nothing.
 #[inline]
-pub(super) fn probe(filter: &[u8], hash: u64) -> bool {
+pub(super) fn line(filter: &[u8], hash: u64) -> Option<&Line> {
     let lines = filter.len() / LINE_BYTES;
     let start = line_of(hash, lines).wrapping_mul(LINE_BYTES);
-    let Some(line) = filter
-        .get(start..)
-        .and_then(|rest| rest.first_chunk::<LINE_BYTES>())
-    else {
-        return true;
-    };
+    filter.get(start..)?.first_chunk()
+}
+
+/// Whether what `hash` was made from may be among what the line's filter was made from.
+#[inline]
+pub(super) fn is_in(line: &Line, hash: u64) -> bool {
     positions(hash).all(|position| {
         line.get(position >> 3)
             .is_none_or(|byte| byte >> (position & 7) & 1 == 1)
     })
+}
+
+/// Whether what `hash` was made from may be in the filter; false is certain.
+#[inline]
+pub(super) fn probe(filter: &[u8], hash: u64) -> bool {
+    line(filter, hash).is_none_or(|line| is_in(line, hash))
 }
 
 #[cfg(test)]

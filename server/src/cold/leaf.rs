@@ -71,6 +71,12 @@ impl<'a> Leaf<'a> {
         filter::probe(self.filter, filter::filter_hash(hash))
     }
 
+    /// The line of the filter that tells whether the section may hold the key with this hash.
+    #[inline]
+    pub(super) fn filter_line(&self, filter_hash: u64) -> Option<&'a filter::Line> {
+        filter::line(self.filter, filter_hash)
+    }
+
     /// The first place of block `number`.
     #[inline]
     pub(super) fn first_place(&self, number: usize) -> Option<u64> {

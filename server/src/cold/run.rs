@@ -371,7 +371,7 @@ impl Run {
     }
 
     #[inline]
-    fn first_section_of(&self, place: u64) -> Result<Option<usize>, ColdError> {
+    pub(super) fn first_section_of(&self, place: u64) -> Result<Option<usize>, ColdError> {
         if self.sections() == 0 || place < self.first_place() || place > self.last_place() {
             return Ok(None);
         }
@@ -380,7 +380,11 @@ impl Run {
     }
 
     #[inline]
-    fn next_section_of(&self, number: usize, place: u64) -> Result<Option<usize>, ColdError> {
+    pub(super) fn next_section_of(
+        &self,
+        number: usize,
+        place: u64,
+    ) -> Result<Option<usize>, ColdError> {
         let next = number.saturating_add(1);
         if next >= self.sections() {
             return Ok(None);

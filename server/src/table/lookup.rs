@@ -1,12 +1,12 @@
 //! One key looked up through all levels.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use rhash_protocol::{TableKind, limits::INLINE_VALUE_BYTES_MAX};
 
 use super::{State, Table, TableError};
 use crate::{
-    cold::{ColdError, Fold, RecordKind, RecordSource, Run},
+    cold::{ColdError, Fold, Glance, RecordKind, RecordSource, Run, Whole},
     hot::{Dirt, Frozen, FrozenSource, Origin, State as EntryState},
     key_hash::KeyHash,
     ranges::Ranges,
@@ -18,6 +18,17 @@ use crate::{
 /// kept in RAM up to this length: to write so much once more costs about what a single get does that
 /// reads a block of each of a few runs.
 const FOLDED_BYTES_MAX: usize = 8 * 1024;
+
+/// Runs whose filters are asked together.
+const GLANCES: usize = 16;
+
+/// A thread keeps a buffer for blocks up to this length; most blocks are a page.
+const BLOCK_BYTES_KEPT: usize = 16 * 1024;
+
+thread_local! {
+    /// Where the thread reads blocks.
+    static BLOCK: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A key whose value lies, at least in part, below the hot map; with all that is needed to read it
 /// without the table's lock.
@@ -165,20 +176,25 @@ impl Table {
 
     /// Reads a looked-up key's value, up to `bytes_max` of it.
     pub(super) fn read(&self, lookup: &Lookup, bytes_max: usize) -> Result<Found, TableError> {
-        let read = || -> Result<Found, ColdError> {
-            let Some(mut fold) = self.fold(lookup)? else {
-                return Ok(Found::Absent);
-            };
-            let mut value = Vec::new();
-            while let Some(part) = fold.next_part()? {
-                if value.len() + part.len() > bytes_max {
-                    return Ok(Found::Longer((value.len() + part.len()) as u64));
-                }
-                value.extend_from_slice(part);
-            }
-            Ok(Found::Value(value))
+        let read = || match read_whole(self.kind, lookup, bytes_max)? {
+            Some(found) => Ok(found),
+            None => self.read_folded(lookup, bytes_max),
         };
-        read().map_err(|error| cold_error(&error))
+        read().map_err(|error: ColdError| cold_error(&error))
+    }
+
+    fn read_folded(&self, lookup: &Lookup, bytes_max: usize) -> Result<Found, ColdError> {
+        let Some(mut fold) = self.fold(lookup)? else {
+            return Ok(Found::Absent);
+        };
+        let mut value = Vec::new();
+        while let Some(part) = fold.next_part()? {
+            if value.len() + part.len() > bytes_max {
+                return Ok(Found::Longer((value.len() + part.len()) as u64));
+            }
+            value.extend_from_slice(part);
+        }
+        Ok(Found::Value(value))
     }
 
     /// Reads as [`read`](Self::read) does what an answer can hold.
@@ -234,6 +250,52 @@ impl Table {
             crate::counters::count(&self.shared.counters.promoted_entries, 1);
         }
     }
+}
+
+/// Reads a key that only runs have, if one record settles it; else none.
+fn read_whole(
+    kind: TableKind,
+    lookup: &Lookup,
+    bytes_max: usize,
+) -> Result<Option<Found>, ColdError> {
+    if kind != TableKind::Values || !lookup.above.is_empty() {
+        return Ok(None);
+    }
+    let mut block = BLOCK.take();
+    let found = look_in_runs(lookup, bytes_max, &mut block);
+    if block.capacity() <= BLOCK_BYTES_KEPT {
+        BLOCK.set(block);
+    }
+    found
+}
+
+fn look_in_runs(
+    lookup: &Lookup,
+    bytes_max: usize,
+    block: &mut Vec<u8>,
+) -> Result<Option<Found>, ColdError> {
+    let hash = lookup.hash;
+    for runs in lookup.cold.at(hash.place).runs.chunks(GLANCES) {
+        let mut glances = [Glance::Outside; GLANCES];
+        for (run, glance) in runs.iter().zip(&mut glances) {
+            *glance = run.glance(hash);
+        }
+        for (run, glance) in runs.iter().zip(&glances) {
+            if !glance.may_contain() {
+                continue;
+            }
+            return Ok(match run.look_whole(hash, &lookup.key, block)? {
+                Whole::Nothing => continue,
+                Whole::Value(value) if value.len() > bytes_max => {
+                    Some(Found::Longer(value.len() as u64))
+                }
+                Whole::Value(value) => Some(Found::Value(value.to_vec())),
+                Whole::Deleted => Some(Found::Absent),
+                Whole::Unclear => None,
+            });
+        }
+    }
+    Ok(Some(Found::Absent))
 }
 
 /// Whether what lies below a source's record does not matter.

@@ -41,7 +41,14 @@ fn small_run(store: &ColdStore, hasher: &KeyHasher) -> (RunId, Vec<Owned>) {
 fn read_in_every_way(store: &ColdStore, id: RunId, records: &[Owned]) -> Result<(), ColdError> {
     let run = store.open_run(id)?;
     let mut first_error = Ok(());
+    let mut block = Vec::new();
     for record in records {
+        match run.look_whole(record.hash, &record.key, &mut block) {
+            Ok(Whole::Value(value)) => assert_eq!(value, record.part),
+            Ok(Whole::Unclear) => {}
+            Ok(said) => panic!("a present key is {said:?}"),
+            Err(error) => first_error = Err(error),
+        }
         match run.seek_key(record.hash, &record.key) {
             Ok(found) => {
                 let cursor = found.expect("present keys are never absent");

@@ -3,6 +3,7 @@
 mod contract;
 mod damage;
 mod faults;
+mod glance;
 mod golden;
 mod homes;
 mod merge;

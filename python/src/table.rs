@@ -293,7 +293,7 @@ impl Table {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
-        let values = self.shared(py)?.get_many(py, keys, &default)?;
+        let values = self.shared(py)?.get_many(keys, &default)?;
         Ok(values.into_any())
     }
 
@@ -424,6 +424,12 @@ impl Table {
             return Ok(());
         }
         let settled = shared.settle(py);
+        let opened = self.opened.lock().clone();
+        if opened.is_some_and(|opened| opened.client.get().is_closed()) {
+            // It was flushed then, and its session ended: what came to change after that is lost.
+            shared.forget(py);
+            return settled;
+        }
         let flushed = settled.and_then(|()| shared.ask(py, |table| table.flush()));
         shared.forget(py);
         // Other handles of this process, or calls of other threads, may still use it.

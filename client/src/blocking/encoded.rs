@@ -14,7 +14,8 @@ use crate::{
     cache::{CachedOp, SLOT_BYTES},
     error::{Error, ErrorKind, Result},
     table::{
-        ByteStream, Cached, Condition, Handle, Keep, Outcome, PageStream, TableCore, TableSpec,
+        ByteStream, Cached, Condition, Handle, Keep, ManyRead, Outcome, PageStream, TableCore,
+        TableSpec, Values,
     },
 };
 
@@ -93,6 +94,21 @@ impl EncodedWrite {
             op: CachedOp::Add(delta),
         }
     }
+}
+
+/// A read of many keys that was begun; see [`EncodedTable::ask_many`].
+#[derive(Debug)]
+#[must_use = "what was asked for is there when it is taken"]
+pub struct EncodedRead {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The cache knew all.
+    Known(Values),
+    /// The server was asked.
+    Asked(ManyRead),
 }
 
 /// An open table, in bytes.
@@ -215,12 +231,33 @@ impl EncodedTable {
         self.ask(|core| async move { core.get(key.bytes).await })
     }
 
-    /// The values of keys, in their order.
+    /// Asks for the values of keys, and does not wait for them: [`take_many`](Self::take_many) does.
+    /// So a caller can prepare more keys, or use values that came before, while the server works.
     ///
     /// # Errors
     /// As for [`crate::RemoteHash::get_many`].
-    pub fn get_many(&self, keys: Vec<EncodedKey>) -> Result<Vec<Option<Bytes>>> {
-        self.read_many(keys, Keep::IfWorth)
+    pub fn ask_many(&self, keys: Vec<EncodedKey>) -> Result<EncodedRead> {
+        let keys = keys.into_iter().map(|key| key.bytes).collect();
+        let read = match self.core().look_many(keys)?.into_known() {
+            Ok(known) => State::Known(known),
+            Err(read) => State::Asked(self.ask(|core| async move { core.begin_many(read).await })?),
+        };
+        Ok(EncodedRead { state: read })
+    }
+
+    /// The values of keys that were asked for, in their order.
+    ///
+    /// # Errors
+    /// As for [`crate::RemoteHash::get_many`].
+    pub fn take_many(&self, read: EncodedRead) -> Result<Vec<(EncodedKey, Option<Bytes>)>> {
+        let values = match read.state {
+            State::Known(known) => known,
+            State::Asked(read) => {
+                self.ask(|core| async move { core.finish_many(read, Keep::IfWorth).await })?
+            }
+        };
+        let key = |(bytes, value)| (EncodedKey { bytes }, value);
+        Ok(values.into_iter().map(key).collect())
     }
 
     /// The values of keys that will be asked for again soon, so that the cache keeps them all.
@@ -228,12 +265,8 @@ impl EncodedTable {
     /// # Errors
     /// As for [`crate::RemoteHash::get_many`].
     pub fn get_ahead(&self, keys: Vec<EncodedKey>) -> Result<Vec<Option<Bytes>>> {
-        self.read_many(keys, Keep::All)
-    }
-
-    fn read_many(&self, keys: Vec<EncodedKey>, keep: Keep) -> Result<Vec<Option<Bytes>>> {
         let keys = keys.into_iter().map(|key| key.bytes).collect();
-        self.ask(|core| async move { core.get_many(keys, keep).await })
+        self.ask(|core| async move { core.get_many(keys, Keep::All).await })
     }
 
     /// Whether there is an entry.

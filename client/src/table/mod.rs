@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod read;
+mod read_many;
 mod write;
 mod flush;
 mod scan;
@@ -34,6 +35,7 @@ use self::flush::Failing;
 pub use self::{fetch::ByteStream, scan::ScanEntry};
 pub(crate) use self::{
     read::{Cached, Keep},
+    read_many::{ManyRead, Values},
     scan::{PageStream, Piece},
     write::{Condition, Outcome},
 };

@@ -1,11 +1,10 @@
-//! Reads of one and of many keys.
+//! Reads of one key, and of the table as a whole.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rhash_protocol::{
     Keys, Request, Response, Slot,
-    limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX},
     packed::{Malformed, Presence, push_bytes},
 };
 
@@ -93,16 +92,23 @@ impl TableCore {
             Slot::Value(value) => Some(reply.slice(value)),
             Slot::Large(_) => self.fetch_whole(without_slot(&key)).await?,
         };
-        self.keep(key, value.as_ref(), mark, Keep::All);
+        self.keep(&key, value.as_ref(), mark, Keep::All);
         Ok(value)
     }
 
-    fn keep(&self, key: Vec<u8>, value: Option<&Bytes>, mark: Option<ReadMark>, keep: Keep) {
+    /// Keeps what the server said about a key, if that is worth it.
+    pub(super) fn keep(
+        &self,
+        key: &[u8],
+        value: Option<&Bytes>,
+        mark: Option<ReadMark>,
+        keep: Keep,
+    ) {
         let bytes = value.map_or(0, Bytes::len);
         if let Some(mark) = mark
             && self.policy != CachePolicy::None
             && bytes <= self.client.cache_bytes / KEPT_SHARE
-            && (keep == Keep::All || self.client.cache.admits(&key, bytes))
+            && (keep == Keep::All || self.client.cache.admits(key, bytes))
         {
             // A value that came with others would keep the whole answer in memory.
             let value = value.map(|value| Bytes::copy_from_slice(value));
@@ -110,76 +116,6 @@ impl TableCore {
                 .cache
                 .install(self.slot, key.into(), value, mark);
         }
-    }
-
-    /// The values of keys, in their order.
-    pub(crate) async fn get_many(
-        self: &Arc<Self>,
-        keys: Vec<Vec<u8>>,
-        keep: Keep,
-    ) -> Result<Vec<Option<Bytes>>> {
-        self.check()?;
-        let cache = &self.client.cache;
-        let mut looks = cache.look_many(self.slot, &keys);
-        if looks.iter().any(|look| matches!(look, Look::Fragments)) {
-            self.flush().await?;
-            looks = cache.look_many(self.slot, &keys);
-        }
-        let mut values = vec![None; keys.len()];
-        let mut missing = VecDeque::with_capacity(keys.len());
-        for (at, ((key, look), value)) in keys.into_iter().zip(looks).zip(&mut values).enumerate() {
-            match look {
-                Look::Value(known) => *value = known,
-                Look::Fragments => missing.push_back((at, key, None)),
-                Look::Miss(mark) => missing.push_back((at, key, Some(mark))),
-            }
-        }
-        while !missing.is_empty() {
-            let reply = self.ask(&missing).await?;
-            let Response::Values(slots) = reply.response()? else {
-                return Err(pipeline::unexpected(&reply.response()?));
-            };
-            let mut answered = 0;
-            for slot in slots.iter() {
-                let slot = slot.map_err(malformed)?;
-                let Some((at, key, mark)) = missing.pop_front() else {
-                    return Err(malformed(Malformed("more values than keys")));
-                };
-                let value = match slot {
-                    Slot::Absent => None,
-                    Slot::Value(value) => Some(reply.slice(value)),
-                    Slot::Large(_) => self.fetch_whole(without_slot(&key)).await?,
-                };
-                self.keep(key, value.as_ref(), mark, keep);
-                values[at] = value;
-                answered += 1;
-            }
-            if answered == 0 {
-                return Err(malformed(Malformed("no value for the first key")));
-            }
-        }
-        Ok(values)
-    }
-
-    /// Asks for as many of the keys as one request takes.
-    async fn ask(
-        &self,
-        keys: &VecDeque<(usize, Vec<u8>, Option<ReadMark>)>,
-    ) -> Result<pipeline::Reply> {
-        let mut packed = Vec::new();
-        let mut count = 0;
-        for (_, key, _) in keys.iter().take(BATCH_ENTRIES_MAX) {
-            if count > 0 && packed.len() + key.len() > BATCH_BYTES_TARGET {
-                break;
-            }
-            push_bytes(&mut packed, without_slot(key));
-            count += 1;
-        }
-        self.call(Request::Get {
-            table: self.id,
-            keys: Keys::new(count, &packed),
-        })
-        .await
     }
 
     /// Whether there is an entry.

@@ -18,6 +18,7 @@ use rhash_client::{
 };
 
 mod living;
+mod many;
 mod read;
 mod write;
 

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use pyo3::{prelude::*, types::PyList};
 use rhash_client::blocking::encoded::{EncodedKey, Moment};
 
-use super::Shared;
+use super::{
+    Shared,
+    many::{Many, Pieces},
+};
 use crate::errors;
 
 impl Shared {
@@ -28,7 +31,7 @@ impl Shared {
     }
 
     /// What a read gave that began at `moment`.
-    fn answer<'py>(
+    pub(super) fn answer<'py>(
         &self,
         py: Python<'py>,
         key: &[u8],
@@ -93,27 +96,23 @@ impl Shared {
     /// The values of several keys, in their order.
     pub(crate) fn get_many<'py>(
         &self,
-        py: Python<'py>,
         keys: &Bound<'py, PyAny>,
         default: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let mut encoded = Vec::new();
+        let mut many = Many::new(self, default);
+        let mut piece = Vec::new();
+        let mut pieces = Pieces::of(keys.len().ok());
         for key in keys.try_iter()? {
-            encoded.push(self.key(&key?)?);
+            piece.push(self.key(&key?)?);
+            if piece.len() >= pieces.keys() {
+                many.ask(std::mem::take(&mut piece))?;
+                pieces.next();
+            }
         }
-        let raw: Vec<Vec<u8>> = match &self.live {
-            Some(_) => encoded.iter().map(|key| key.bytes().to_vec()).collect(),
-            None => Vec::new(),
-        };
-        let moment = self.table(py)?.moment();
-        let values = self.ask(py, |table| table.get_many(encoded))?;
-        let mut objects = Vec::with_capacity(values.len());
-        for (at, value) in values.into_iter().enumerate() {
-            let key = raw.get(at).map(Vec::as_slice).unwrap_or_default();
-            let object = self.answer(py, key, value, moment)?;
-            objects.push(object.unwrap_or_else(|| default.clone()));
+        if !piece.is_empty() {
+            many.ask(piece)?;
         }
-        PyList::new(py, objects)
+        many.finish()
     }
 
     /// Whether there is an entry.

@@ -230,6 +230,10 @@ impl Client {
     /// As for [`flush`](Self::flush); the connection ends all the same.
     pub async fn shutdown(&self) -> Result<()> {
         let flushed = self.flush().await;
+        // IMPORTANT: or a write that comes now would be cached, and never sent.
+        for table in self.core.registry.expire() {
+            table.lose(&pipeline::shut_down());
+        }
         self.core.pipeline.shut();
         flushed
     }

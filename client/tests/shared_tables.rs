@@ -198,3 +198,22 @@ async fn one_line_makes_a_hash() -> Done {
     assert_eq!(server.tables(), 0);
     Ok(())
 }
+
+/// A write that came after a shutdown was taken into the cache, and lost without a word.
+#[tokio::test]
+async fn tables_of_a_client_that_was_shut_down_take_nothing() -> Done {
+    let server = server();
+    let client = Client::connect(&server.address()).await?;
+    let table: RemoteHash<String, u32> = client.table("t").open().await?;
+    table.insert("before", 1).await?;
+    client.shutdown().await?;
+    let written = table.insert("after", 2).await;
+    assert_eq!(written.map_err(|error| error.kind()), Err(ErrorKind::Usage));
+    let read = table.get("before").await;
+    assert_eq!(read.map_err(|error| error.kind()), Err(ErrorKind::Usage));
+    let client = Client::connect(&server.address()).await?;
+    let table: RemoteHash<String, u32> = client.table("t").open().await?;
+    assert_eq!(table.get("before").await?, Some(1));
+    assert_eq!(table.get("after").await?, None);
+    Ok(())
+}

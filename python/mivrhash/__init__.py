@@ -36,6 +36,7 @@ from ._errors import (
     StorageError,
     TableClosedError,
     TableExistsError,
+    UntrustedError,
     UsageError,
     ValueTooLargeError,
     WholeTableWarning,
@@ -44,7 +45,7 @@ from ._errors import (
 )
 from ._hash import DEFAULT_ADDRESS, Client, RHash
 from ._native import __version__, decode_value, encode_value
-from ._server import Server, serve
+from ._server import Server, new_token, serve
 
 __all__ = [
     "Client",
@@ -73,6 +74,7 @@ __all__ = [
     "StorageError",
     "TableClosedError",
     "TableExistsError",
+    "UntrustedError",
     "UsageError",
     "ValueTooLargeError",
     "WholeTableWarning",
@@ -81,5 +83,6 @@ __all__ = [
     "__version__",
     "decode_value",
     "encode_value",
+    "new_token",
     "serve",
 ]

@@ -27,6 +27,7 @@ __all__ = [
     "StorageError",
     "TableClosedError",
     "TableExistsError",
+    "UntrustedError",
     "UsageError",
     "ValueTooLargeError",
     "WholeTableWarning",
@@ -48,6 +49,11 @@ class RHashError(Exception):
 
 class ConnectionLostError(RHashError, ConnectionError):
     """The server cannot be reached. What was written stays in the cache; call again later."""
+
+
+class UntrustedError(RHashError, ConnectionError):
+    """The server's certificate cannot be trusted, or it does not trust this client's. Name the
+    authority that signed it (``tls_ca``), or give another certificate (``tls_identity``)."""
 
 
 class ServerStoppingError(RHashError, ConnectionError):
@@ -132,7 +138,8 @@ class FlushMemoryError(FlushFailedError, MemoryError):
 
 
 class DeniedError(RHashError, PermissionError):
-    """The token is missing, wrong, or does not allow this."""
+    """The token is missing, wrong, or does not allow this. It comes from ``token``, ``token_file``,
+    the address, or the environment (``RHASH_TOKEN``, ``RHASH_TOKEN_FILE``)."""
 
 
 class ServerBusyError(RHashError):

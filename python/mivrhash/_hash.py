@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, cast, overload
 
 from . import _native
-from ._errors import TableClosedError, WholeTableWarning
+from ._errors import ConnectionLostError, TableClosedError, UsageError, WholeTableWarning
 from ._views import RHashItems, RHashKeys, RHashValues
 
 K = TypeVar("K")
@@ -44,8 +44,14 @@ class Client(_native.Client):
     """A connection to a server, with one cache for all tables that are opened through it.
 
     A table makes a client of its own unless it is given one, so this is needed only for many
-    tables. The address is ``HOST:PORT``, by default what ``RHASH_SERVER`` says or this host; the
-    token is by default what ``RHASH_TOKEN`` says.
+    tables. The address is ``HOST:PORT``, ``rhash://TOKEN@HOST:PORT`` or, by TLS,
+    ``rhash+tls://HOST:PORT``, by default what ``RHASH_SERVER`` says or this host.
+
+    Where the server asks for a token, it comes from ``token``, from the file ``token_file`` (which
+    nobody but its owner can read), from the address, or from the environment: ``RHASH_TOKEN`` or, for
+    a file, ``RHASH_TOKEN_FILE``. By TLS, the authorities in the file ``tls_ca`` are trusted, or in the
+    one that ``RHASH_CA`` names, or else the system's; ``tls_identity`` is a pair of files, the client's
+    certificate and its key, for servers that ask for them.
 
     ``cache_bytes`` (64 MiB) is the budget of the cache, an eighth of it for live objects;
     ``cache_items`` bounds the entries, too. ``cache_policy`` is ``"write-back"``, ``"write-through"``
@@ -132,9 +138,10 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         address = _resolved(address)
         self._owns_client = client is None
         self._client = Client(address, live=live, **options) if client is None else client
+        # A secret does not travel with a pickle: neither this one nor that of an address.
         options.pop("token", None)
         self._recipe = {
-            "address": address if self._owns_client else None,
+            "address": self._client.address if self._owns_client else None,
             "name": name,
             "kind": kind,
             "pickle": pickle,
@@ -331,6 +338,10 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
             # Somebody closed it: there is nothing to let go of, unless writes were lost.
             if error.key_count > 0:
                 raise
+        except UsageError:
+            # A temporary table ended with the client, if that was closed before.
+            if not (self._client.closed and self._recipe["name"] is None):
+                raise
         finally:
             self._disconnect()
 
@@ -353,6 +364,9 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
     def __reduce__(self) -> Tuple[Any, ...]:
         if not hasattr(self, "_recipe") or self._recipe["name"] is None:
             raise TypeError("a temporary table cannot be pickled: give it a name")
+        if self._is_open:
+            # Whoever opens it again is to see what was written.
+            self.flush()
         recipe = dict(self._recipe, address=self._recipe["address"] or self._client_address())
         return _reopened, (type(self), recipe)
 
@@ -443,7 +457,9 @@ def _release_all() -> None:
         try:
             handle.detach()
         except Exception as error:
-            _say("letting go of", handle, error)
+            # Without its server, a temporary table is gone anyway.
+            if handle.name is not None or not isinstance(error, ConnectionLostError):
+                _say("letting go of", handle, error)
 
 
 def _in_child() -> None:

@@ -1,5 +1,6 @@
 """The native half of the package, written in Rust."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Generic, List, Optional, Protocol, Tuple, TypeVar, Union
 
@@ -15,6 +16,7 @@ class _KeysAndGetItem(Protocol[KT, VT_co]):
     def keys(self) -> Iterable[KT]: ...
     def __getitem__(self, key: KT, /) -> VT_co: ...
 
+_Path = Union[str, "os.PathLike[str]"]
 _Entries = Union[Mapping[K, V], _KeysAndGetItem[K, V], Iterable[Tuple[K, V]]]
 
 __version__: str
@@ -33,9 +35,16 @@ class Client:
         request_timeout: Optional[float] = None,
         retry_deadline: Optional[float] = None,
         token: Optional[str] = None,
+        token_file: Optional[_Path] = None,
+        tls_ca: Optional[_Path] = None,
+        tls_identity: Optional[Tuple[_Path, _Path]] = None,
     ) -> Self: ...
     @property
-    def address(self) -> Optional[str]: ...
+    def address(self) -> Optional[str]:
+        """Where the server is, as it was given, but for a token."""
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
     def flush(self) -> None:
         """Sends all cached writes of all tables, and waits until the server has them."""
     def close(self) -> None:
@@ -104,8 +113,14 @@ class Server:
     def address(self) -> str:
         """Where it listens."""
     @property
+    def metrics_address(self) -> Optional[str]:
+        """Where it answers HTTP, if it does."""
+    @property
     def is_running(self) -> bool:
         """Whether it has not been stopped."""
+    def reload(self) -> None:
+        """Reads the tokens file and the files for TLS again. Who was revoked is sent away; if a file cannot be
+        used, all stays as it was."""
     def stop(self) -> None:
         """Stops it: named tables are written to disk."""
 
@@ -116,4 +131,6 @@ def decode_value(data: bytes, *, pickle: bool = False) -> Any:
     """The value that these bytes are."""
 
 def forked() -> None: ...
-def become_server(log: str) -> None: ...
+def become_server(arguments: List[str]) -> None: ...
+def server_help(program: str, usage: str, examples: str, long: bool) -> str: ...
+def new_token(name: str, tables: str, rights: str, file: Optional[str]) -> Tuple[str, str]: ...

@@ -29,6 +29,9 @@ class MivRHash(_native.Table[Any, Any]):
     ``h[k]`` gives a copy: a change to a value needs its assignment. ``del`` of a missing key is silent.
     At most ``nCacheSize`` entries are cached. Objects that are not of Python's own types are stored
     only with ``pickle=True``: then what comes back is unpickled. The server never unpickles.
+
+    A token, where the server asks for one, comes from the environment: ``RHASH_TOKEN``, or a file that
+    ``RHASH_TOKEN_FILE`` names. For TLS, the host is ``"rhash+tls://HOST"``.
     """
 
     def __init__(
@@ -39,7 +42,10 @@ class MivRHash(_native.Table[Any, Any]):
         *,
         pickle: bool = False,
     ) -> None:
-        host = f"[{strHost}]" if ":" in strHost else strHost
+        scheme, begins, name = strHost.rpartition("://")
+        # The colons of an IPv6 address are not that of a port.
+        host = f"[{name}]" if ":" in name and not name.startswith("[") else name
+        host = scheme + begins + host
         self._client = _native.Client(f"{host}:{nPort}", cache_items=nCacheSize, live=False)
         self._open(self._client, None, "values", "open", pickle, False)
 

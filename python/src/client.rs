@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -14,9 +15,6 @@ use rhash_client::{
 };
 
 use crate::{errors, fork::Owned, shared::Shared};
-
-/// The environment variable that holds the token.
-const TOKEN_VARIABLE: &str = "RHASH_TOKEN";
 
 /// The part of the cache that is for live objects, where there are some.
 const LIVE_SHARE: usize = 8;
@@ -65,6 +63,21 @@ impl Client {
         Ok(client)
     }
 
+    /// Whether nothing goes over it any more, though it was flushed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.connection.lock().is_none()
+    }
+
+    /// Writes what changed in live values of all named tables into the cache.
+    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        let shares: Vec<_> = {
+            let shares = self.shares.lock();
+            shares.values().filter_map(Weak::upgrade).collect()
+        };
+        let settled = shares.iter().map(|shared| shared.settle(py));
+        settled.fold(Ok(()), PyResult::and)
+    }
+
     fn connect(&self, py: Python<'_>) -> PyResult<RustClient> {
         let options = self.options.clone();
         let address = self.address.clone();
@@ -87,6 +100,14 @@ impl Client {
     }
 }
 
+/// An address without the token that it may have: what is shown or kept must not tell it.
+fn without_token(address: &str) -> String {
+    let begin = address.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = address.split_at(begin);
+    let place = rest.rsplit_once('@').map_or(rest, |(_token, place)| place);
+    format!("{scheme}{place}")
+}
+
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
         .map_err(|_out_of_range| PyValueError::new_err(format!("{name} is {value}, not a time")))
@@ -97,7 +118,7 @@ impl Client {
     #[new]
     #[pyo3(signature = (address=None, *, cache_bytes=None, cache_items=None, cache_policy="write-back",
         live=true, flush_interval=None, connect_timeout=None, request_timeout=None,
-        retry_deadline=None, token=None))]
+        retry_deadline=None, token=None, token_file=None, tls_ca=None, tls_identity=None))]
     #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -111,6 +132,9 @@ impl Client {
         request_timeout: Option<f64>,
         retry_deadline: Option<f64>,
         token: Option<String>,
+        token_file: Option<PathBuf>,
+        tls_ca: Option<PathBuf>,
+        tls_identity: Option<(PathBuf, PathBuf)>,
     ) -> PyResult<Self> {
         let cache_bytes = cache_bytes.unwrap_or(rhash_client::CACHE_BYTES_DEFAULT);
         let live_bytes = if live { cache_bytes / LIVE_SHARE } else { 0 };
@@ -142,8 +166,17 @@ impl Client {
         if let Some(value) = retry_deadline {
             options = options.retry_deadline(seconds("retry_deadline", value)?);
         }
-        if let Some(token) = token.or_else(|| std::env::var(TOKEN_VARIABLE).ok()) {
+        if let Some(token) = token {
             options = options.token(token);
+        }
+        if let Some(path) = token_file {
+            options = options.token_file(path);
+        }
+        if let Some(path) = tls_ca {
+            options = options.tls_ca(path);
+        }
+        if let Some((cert, key)) = tls_identity {
+            options = options.tls_identity(cert, key);
         }
         let client = Self {
             address,
@@ -157,36 +190,36 @@ impl Client {
         Ok(client)
     }
 
-    /// Where the server is, as it was given.
+    /// Where the server is, as it was given, but for a token.
     #[getter]
-    fn address(&self) -> Option<&str> {
-        self.address.as_deref()
+    fn address(&self) -> Option<String> {
+        self.address.as_deref().map(without_token)
+    }
+
+    /// Whether it was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.is_closed()
     }
 
     /// Sends all cached writes of all tables, and waits until the server has them.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        let shares: Vec<_> = self
-            .shares
-            .lock()
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect();
-        for shared in shares {
-            shared.settle(py)?;
-        }
+        self.settle(py)?;
         self.call(py, RustClient::flush)
     }
 
     /// Flushes all tables, then disconnects.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        // What cannot be written keeps nobody from closing.
+        let settled = self.settle(py);
         let Some(connection) = self.connection.lock().take() else {
             return Ok(());
         };
         let Some(client) = connection.get().cloned() else {
             return Ok(());
         };
-        py.detach(move || client.shutdown())
-            .map_err(|error| errors::of_client(py, &error))
+        let shut = py.detach(move || client.shutdown());
+        settled.and(shut.map_err(|error| errors::of_client(py, &error)))
     }
 
     /// The server's figures, as JSON.

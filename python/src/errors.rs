@@ -79,6 +79,7 @@ fn class_of(error: &Error) -> &'static str {
         ErrorKind::Decode => "DecodeError",
         ErrorKind::FlushFailed => flush_class_of(error),
         ErrorKind::Denied => "DeniedError",
+        ErrorKind::Untrusted => "UntrustedError",
         ErrorKind::Busy => "ServerBusyError",
         ErrorKind::WrongVersion | ErrorKind::Protocol => "ProtocolError",
         ErrorKind::Usage => "UsageError",
@@ -94,7 +95,9 @@ fn flush_class_of(error: &Error) -> &'static str {
         .map(Error::kind)
     {
         Some(ErrorKind::OutOfMemory) => "FlushMemoryError",
-        Some(ErrorKind::Connection | ErrorKind::ShuttingDown) => "FlushConnectionError",
+        Some(ErrorKind::Connection | ErrorKind::ShuttingDown | ErrorKind::Untrusted) => {
+            "FlushConnectionError"
+        }
         Some(ErrorKind::Timeout) => "FlushTimeoutError",
         _ => "FlushFailedError",
     }

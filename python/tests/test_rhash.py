@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import random
 import socket
 import subprocess
 import sys
@@ -94,6 +95,34 @@ def test_many_entries_move_at_once() -> None:
         assert sorted(table.get_many(range(5000))) == sorted(map(str, range(5000)))
         with pytest.raises(ValueError, match="length 3"):
             table.set_many([(1, 2, 3)])  # type: ignore[list-item]
+
+
+def test_many_keys_are_read_in_pieces_that_keep_their_order() -> None:
+    # So small a cache that the server is asked, too.
+    with RHash[int, "list[int]"](cache_bytes=64 << 10) as table:
+        table.set_many((n, [n]) for n in range(12_000))
+        draw = random.Random(5)
+        for count in (0, 1, 31, 32, 33, 63, 64, 65, 100, 127, 129, 1000, 30_000):
+            keys = [draw.randrange(-500, 12_500) for _ in range(count)]
+            expected = [[key] if 0 <= key < 12_000 else None for key in keys]
+            assert table.get_many(keys) == expected
+            assert table.get_many(iter(keys)) == expected
+        # Live values are the objects that the program has, and say what it made of them.
+        held = table[7]
+        held.append(8)
+        assert table.get_many(range(200))[7] is held
+        # Keys that come from the table itself, and an error in the middle.
+        assert sum(value[0] for value in table.get_many(iter(table))) == sum(range(12_000))
+        with pytest.raises(TypeError):
+            table.get_many([*range(90), [], *range(90)])
+        assert table.get_many(range(40))[39] == [39]
+    with RHash(kind="lists", cache_bytes=64 << 10) as lists:
+        for turn in range(3):
+            for n in range(300):
+                lists.append(n, turn)
+            assert lists.get_many(range(301), []) == [list(range(turn + 1))] * 300 + [[]]
+    with pytest.raises(ValueError):
+        lists.get_many(range(100))
 
 
 def test_iteration_gives_each_entry_once_and_gets_follow_in_batches() -> None:
@@ -239,6 +268,32 @@ def test_named_tables_are_pickled_by_name() -> None:
         table.close()
     with RHash() as temporary, pytest.raises(TypeError, match="temporary"):
         pickle.dumps(temporary)
+
+
+def test_what_is_pickled_was_flushed() -> None:
+    with RHash(name="passed on", flush_interval=WAIT) as table:
+        table["k"] = [1]
+        table["k"].append(2)
+        with pickle.loads(pickle.dumps(table)) as again:
+            assert again["k"] == [1, 2]
+    table = RHash(name="passed on", mode="existing")
+    table.close()
+
+
+def test_a_client_that_closes_writes_what_changed_and_its_tables_end_quietly() -> None:
+    with Client(flush_interval=WAIT) as client:
+        named, temporary = client.table("left open"), client.temporary()
+        named["k"], temporary["k"] = [1], [1]
+        named["k"].append(2)
+    assert client.closed
+    with pytest.raises(ValueError):
+        named["k"] = 1
+    temporary.detach()
+    del named
+    gc.collect()
+    with RHash(name="left open", mode="existing") as again:
+        assert again["k"] == [1, 2]
+        again.close()
 
 
 def test_threads_share_a_table() -> None:

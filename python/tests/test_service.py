@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 from conftest import WAIT, Service
 
+import mivrhash
 from mivrhash import Client, RHash, SessionExpiredError, serve
 
 
@@ -66,19 +68,57 @@ def test_its_memory_limit_covers_python(tmp_path: Path) -> None:
         service.kill()
 
 
-def test_bad_options_are_told() -> None:
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "mivrhash.mivrhashservice", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "mivrhash.mivrhashservice", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
 
-    assert run("99999999").returncode != 0
-    done = run("--mem-limit", "1M", "--memory-only")
-    assert done.returncode == 2 and "24" in done.stderr
-    assert "--mem-limit" in run("--help").stdout
-    with pytest.raises(ValueError):
+
+def test_bad_options_are_told_with_the_way_out() -> None:
+    for arguments, text in {
+        ("99999999",): "'99999999' is not a port, from 0 to 65535",
+        ("tokens", "new"): "'tokens' is not a port",
+        ("--mem-limit", "1M", "--memory-only"): "24 MiB",
+        ("--mem-limt", "1G"): "'--mem-limit'",
+        ("--log", "loud"): "warn",
+    }.items():
+        done = run(*arguments)
+        assert done.returncode == 2 and not done.stdout, arguments
+        assert text in done.stderr and "mivrhashservice --help" in done.stderr, done.stderr
+        assert "rhash-server" not in done.stderr, done.stderr
+    with pytest.raises(ValueError, match="24 MiB"):
         serve(mem_limit="1M")
+    with pytest.raises(ValueError, match="--mem-limit"):
+        serve(mem_limt="1G")
     with pytest.raises(OSError):
         serve("256.0.0.1:1")
+
+
+def test_help_names_all_options_and_this_command() -> None:
+    long, short = run("--help"), run("-h")
+    for done in (long, short):
+        assert done.returncode == 0 and not done.stderr
+        assert "Usage: python -m mivrhash.mivrhashservice [PORT]" in done.stdout
+        assert "token new" in done.stdout
+        assert "rhash-server" not in done.stdout and "rhash token" not in done.stdout
+        for option in ("--mem-limit", "--data", "--tokens", "--tls-cert", "--max-connections"):
+            assert option in done.stdout, option
+    assert "Tables live in memory" in long.stdout and "Tables live in" not in short.stdout
+    assert run("--version").stdout == f"mivrhash {mivrhash.__version__}\n"
+
+
+def test_figures_are_answered_by_http(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mivrhash.mivrhashservice", "0", "--memory-only"]
+    command += ["--mem-limit", "24M", "--metrics", "127.0.0.1:0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        address = process.stdout.readline().removeprefix("metrics on ").strip()
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=WAIT) as page:
+            assert b"rhash_" in page.read()
+    finally:
+        process.kill()
+        process.wait(timeout=WAIT)
 
 
 def test_an_embedded_server_keeps_named_tables(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Iterator, List, MutableMapping, Optional, Tuple
 
 from mivrhash import Client, RHash, serve
@@ -20,6 +21,13 @@ def postings(table: RHash[str, List[int]]) -> int:
     mapping: MutableMapping[str, List[int]] = table
     del entries, maybe, taken, mapping
     return total + len(keys) + len(first)
+
+
+def from_elsewhere() -> None:
+    identity = (Path("client.pem"), Path("client-key.pem"))
+    with Client("rhash+tls://db.example", token_file=Path("t"), tls_identity=identity) as client:
+        postings(client.table("t"))
+    RHash[str, List[int]]("db.example", name="t", token_file="t", tls_ca="ca.pem").close()
 
 
 def main() -> None:

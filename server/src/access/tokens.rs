@@ -4,9 +4,10 @@
 //! random bits, so that a hash needs to be neither slow nor salted.
 
 use std::{
-    fmt, fs,
-    io::{self, Read as _},
-    os::unix::fs::PermissionsExt as _,
+    fmt,
+    fs::{self, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -31,6 +32,9 @@ pub const TOKEN_PREFIX: &str = "rhash_";
 
 const SECRET_BYTES: usize = 32;
 const HASH_PREFIX: &str = "sha256:";
+
+/// A new tokens file is its owner's alone.
+const MODE_NEW: u32 = 0o600;
 
 /// Others may not write what decides who comes in.
 const MODE_WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -100,6 +104,15 @@ pub enum TokensError {
     /// It cannot be read.
     #[error("cannot read the tokens file {}", path.display())]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -295,6 +308,42 @@ impl NewToken {
         let line = format!("{name} {} {tables} {rights}", TokenHash::of(&secret));
         parse_line(&line)?;
         Ok(Self { secret, line })
+    }
+
+    /// Adds the line to a tokens file, which is made where there is none.
+    ///
+    /// # Errors
+    /// [`TokensError`] if the file cannot be written, or would make no sense with this line; then nothing
+    /// is added.
+    pub fn append_to(&self, path: &Path) -> Result<(), TokensError> {
+        let failed = |source| TokensError::Write {
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(MODE_NEW)
+            .open(path)
+            .map_err(failed)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        let begin = if text.is_empty() || text.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        let added = format!("{begin}{}\n", self.line);
+        parse_tokens(&format!("{text}{added}")).map_err(|(line, fault)| TokensError::Line {
+            path: path.to_owned(),
+            line,
+            fault,
+        })?;
+        // One write, so that a server that reads meanwhile sees all of the line or nothing.
+        file.write_all(added.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(failed)
     }
 }
 

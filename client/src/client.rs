@@ -224,6 +224,20 @@ impl Client {
             .await
     }
 
+    /// Writes all that this client has cached, and returns when all that it wrote before to named tables is
+    /// on stable storage, whatever the server's `--durability`.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush), and those of the connection; a server whose disk failed says so.
+    pub async fn sync(&self) -> Result<()> {
+        self.flush().await?;
+        let reply = self.core.call(Request::Sync).await?;
+        match reply.response()? {
+            Response::Done => Ok(()),
+            other => Err(pipeline::unexpected(&other)),
+        }
+    }
+
     /// Flushes all tables, then disconnects. Handles that are left err from then on.
     ///
     /// # Errors

@@ -111,6 +111,9 @@ pub enum Request<'a> {
     },
     /// The server's figures. Answered by `Stats`.
     Stats,
+    /// Waits until all that was written before to named tables is on stable storage, whatever
+    /// `--durability` says. Answered by `Done`.
+    Sync,
 }
 
 impl Request<'_> {

@@ -136,6 +136,7 @@ fn requests() {
         b"\x0c\x07\x01\x00\x02\x01",
     );
     request(Request::Stats, b"\x0d");
+    request(Request::Sync, b"\x0e");
 }
 
 fn info() -> TableInfo {

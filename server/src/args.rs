@@ -90,6 +90,19 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", conflicts_with = "memory_only")]
     pub disk_limit: Option<ByteSize>,
 
+    /// When a write to a named table is answered: `none`: once it is in memory, so that it survives a clean
+    /// stop; `everysec`: once it is in the log, so that it survives the server, and a machine that fails
+    /// loses about a second; `always`: once it is on stable storage.
+    /// Default: everysec.
+    #[arg(long, value_name = "LEVEL", value_enum, conflicts_with = "memory_only")]
+    pub durability: Option<DurabilityLevel>,
+
+    /// Let the log take no more disk than this, at least 1M: beyond half of it what it says is written to
+    /// tables, and beyond all of it writes wait for that. A longer log makes starts slower after a crash.
+    /// Default: an eighth of the memory limit, at least 64M.
+    #[arg(long, value_name = "SIZE", conflicts_with = "memory_only")]
+    pub log_limit: Option<ByteSize>,
+
     /// Refuse to store longer values, 256M at most. Lists may grow longer by appends.
     /// Default: an eighth of the memory limit.
     #[arg(long, value_name = "SIZE")]
@@ -129,6 +142,17 @@ pub struct Args {
     /// Log lines for people, or JSON objects for programs.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// When a write to a named table is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DurabilityLevel {
+    /// Once it is in memory.
+    None,
+    /// Once it is in the log.
+    Everysec,
+    /// Once it is on stable storage.
+    Always,
 }
 
 /// What clients may ask at most. `stats` shows it, and how often it was reached.

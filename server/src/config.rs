@@ -5,12 +5,13 @@ use std::{path::PathBuf, time::Duration};
 use rhash_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use crate::{
-    args::{Args, DEFAULT_DATA_DIR},
+    args::{Args, DEFAULT_DATA_DIR, DurabilityLevel},
     cold::reserve_bytes,
     limits::{LimitError, Limits},
+    log::Durability,
     memory_limit::memory_available_bytes,
     size::ByteSize,
-    store::StoreConfig,
+    store::{LOG_LIMIT_BYTES_MIN, StoreConfig},
     tls::TlsFiles,
 };
 
@@ -76,6 +77,15 @@ pub enum ConfigError {
         ByteSize(DISK_LIMIT_BYTES_MIN)
     )]
     DiskLimit {
+        /// What was given.
+        given: ByteSize,
+    },
+    /// Too little room for a log.
+    #[error(
+        "a log limit of {given} is too small; the server needs at least {}, or --durability none",
+        ByteSize(LOG_LIMIT_BYTES_MIN)
+    )]
+    LogLimit {
         /// What was given.
         given: ByteSize,
     },
@@ -201,6 +211,18 @@ impl Config {
         store.value_bytes_max = value_bytes_max(args.max_value, values_bytes)?;
         store.read_threads = args.read_threads;
         store.small_run_bytes = args.small_run.0;
+        store.durability = match args.durability {
+            _ if args.memory_only => Durability::None,
+            Some(DurabilityLevel::None) => Durability::None,
+            None | Some(DurabilityLevel::Everysec) => Durability::EverySec,
+            Some(DurabilityLevel::Always) => Durability::Always,
+        };
+        if let Some(given) = args.log_limit {
+            if given.0 < LOG_LIMIT_BYTES_MIN {
+                return Err(ConfigError::LogLimit { given });
+            }
+            store.log_limit_bytes = given.0;
+        }
         Ok(Self {
             listen: args.listen,
             tokens: args.tokens,

@@ -96,12 +96,15 @@ impl Hub {
         let room = |bytes| Arc::new(Commons::new(bytes, parts.store.buffer_account()));
         let requests_room = room(limits.requests_in_flight_bytes);
         let answers_room = room(limits.answers_in_flight_bytes);
+        let sessions = Arc::new(Sessions::new(parts.lease, limits.sessions));
+        let holders = Holders::default();
+        sessions.restore(&parts.store, &parts.access, &holders);
         Arc::new(Self {
             store: parts.store,
             access: parts.access,
             tls: parts.tls,
-            sessions: Arc::new(Sessions::new(parts.lease, limits.sessions)),
-            holders: Holders::default(),
+            sessions,
+            holders,
             requests_room,
             answers_room,
             strangers: Strangers::new(limits.connections_before_hello),
@@ -278,6 +281,9 @@ impl Hub {
         let desk = session.desk();
         let held = std::mem::take(&mut desk.lock().await.tables);
         let id = session.id();
+        if let Some(log) = self.store.log() {
+            log.end_session(id);
+        }
         tracing::debug!(session = id, tables = held.len(), "a session ends");
         let freed = self.blocking(move |hub| {
             for (table, held) in held {

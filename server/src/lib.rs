@@ -31,6 +31,7 @@ mod mapped;
 mod pages;
 mod ranges;
 pub mod data_dir;
+pub mod log;
 mod governor;
 mod background;
 mod pool;

@@ -1,6 +1,6 @@
 //! What all tables of a store share: the tiers' homes, the account of RAM, the threads that read.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::{OnceLock, atomic::AtomicBool};
 
 use parking_lot::Mutex;
 use rhash_protocol::{ErrorCode, WireError, limits::ERROR_TEXT_BYTES_MAX};
@@ -15,6 +15,7 @@ use crate::{
     flights::Flights,
     governor::{Bell, Budget, Steps},
     key_hash::KeyHasher,
+    log::Log,
     pool::ReadPool,
     readings::Readings,
     table::{Found, ReadName},
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) cold: Option<ColdStore>,
     /// What outlives the server; taken after every other lock.
     pub(crate) manifest: Option<Mutex<Manifest>>,
+    /// The log of named tables, once what it said before was replayed; none: they are not logged.
+    pub(crate) log: OnceLock<Log>,
     /// The account of RAM.
     pub(crate) budget: Budget,
     /// How much is done at a time.
@@ -65,6 +68,19 @@ impl Shared {
                 .record(edit)
                 .map_err(|error| data_dir_error(&error)),
             None => Ok(()),
+        }
+    }
+
+    /// Writes a change of a table into the manifest, and, if it is one that logs outlive, brings it to stable
+    /// storage.
+    pub(crate) fn record_durably(&self, edit: Edit) -> Result<(), WireError> {
+        self.record(edit)?;
+        match &self.manifest {
+            Some(manifest) if self.log.get().is_some() => manifest
+                .lock()
+                .sync()
+                .map_err(|error| data_dir_error(&error)),
+            _ => Ok(()),
         }
     }
 }

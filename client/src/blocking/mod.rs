@@ -188,6 +188,14 @@ impl Client {
         self.run(|client| async move { client.flush().await })
     }
 
+    /// Flushes all tables, and returns when all that was written is on stable storage.
+    ///
+    /// # Errors
+    /// As for [`crate::Client::sync`].
+    pub fn sync(&self) -> Result<()> {
+        self.run(|client| async move { client.sync().await })
+    }
+
     /// Flushes all tables, then disconnects.
     ///
     /// # Errors

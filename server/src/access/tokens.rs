@@ -54,6 +54,16 @@ impl TokenHash {
         Self(hash)
     }
 
+    /// The hash itself.
+    pub(crate) fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
+    /// A hash that was kept.
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(HASH_PREFIX)?.as_bytes();
         let mut hash = [0; 32];

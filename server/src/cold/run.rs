@@ -160,6 +160,15 @@ impl Run {
         self.bytes.sync()
     }
 
+    /// Brings the run to stable storage, wherever it is, so that a start finds it.
+    ///
+    /// # Errors
+    /// Any of the file system, and of sled.
+    pub fn sync_named(&self) -> Result<(), ColdError> {
+        self.bytes.sync()?;
+        self.home.sync()
+    }
+
     /// The RAM that the run takes by itself, what is mapped not counted.
     pub fn memory_bytes(&self) -> usize {
         let index = match &self.index {

@@ -40,6 +40,7 @@ pub(crate) use strangers::Strangers;
 pub(crate) use window::{ANSWER_BYTES_MAX, LOOKUP_BYTES, Room, Window};
 
 use crate::{
+    dispatch::HeldBack,
     hub::Hub,
     limits::Limit,
     session::{Desk, Session, Stop},
@@ -197,6 +198,7 @@ async fn run(lines: Lines, opened: Opened, hub: &Arc<Hub>, peer: SocketAddr) {
         outbox,
         window,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        held_back: None,
         stop: attachment.stop(),
     };
     let end = clerk.take_requests(&mut reader, received).await;
@@ -248,6 +250,8 @@ pub(crate) struct Clerk {
     pub(crate) outbox: mpsc::Sender<Outgoing>,
     pub(crate) window: Arc<Window>,
     pub(crate) streams: Arc<Semaphore>,
+    /// Takes answers that wait for the log, once there were any.
+    pub(crate) held_back: Option<mpsc::Sender<HeldBack>>,
     /// Says when another connection takes the session up, or when it is revoked.
     stop: watch::Receiver<Stop>,
 }

@@ -190,6 +190,10 @@ async fn take(hello: &Hello, grant: Arc<Grant>, hub: &Arc<Hub>) -> Result<Opened
             .inspect_err(|_| hub.reached.count(Limit::Sessions))?,
         Some(ticket) => hub.sessions.resume(ticket, &grant)?,
     };
+    if let Some(log) = hub.store.log() {
+        let evicted = hub.sessions.take_evicted();
+        evicted.into_iter().for_each(|id| log.end_session(id));
+    }
     // IMPORTANT: asked again now that the session is there to be revoked. Tokens that were read
     // again since would else be without effect on it.
     if hub.access.renew(&grant).is_none_or(|now| now != grant) {

@@ -12,16 +12,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rhash_protocol::{
-    TableId, TableKind,
-    packed::{Malformed, push_bytes, push_number, take_bytes, take_number},
-};
+use rhash_protocol::{TableId, TableKind, packed::Malformed};
 
-use super::{DATA_FORMAT, DataDirError, io_error, replace_file};
-use crate::{
-    cold::RunId,
-    ranges::{Range, Ranges},
+use super::{
+    DataDirError,
+    edit::{push_edit, read_edit},
+    marks::{Mark, Marks},
+    io_error, replace_file,
 };
+use crate::{log::Lsn, ranges::Ranges};
+
+pub(crate) use super::edit::{Edit, TableState};
+
+/// The format of the manifest. Format 1 knew no log; a server writes it anew as 2.
+const MANIFEST_FORMAT: u32 = 2;
+const MANIFEST_FORMAT_MIN: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"rhash-mf";
 const HEADER_BYTES: usize = 12;
@@ -29,15 +34,6 @@ const HEADER_BYTES: usize = 12;
 const REWRITE_BYTES_MIN: u64 = 1 << 20;
 /// Nor before it is this many times as long as when it was last written.
 const REWRITE_GROWTH: u64 = 4;
-
-/// A named table as the manifest knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TableState {
-    pub(crate) name: String,
-    pub(crate) kind: TableKind,
-    pub(crate) codec: String,
-    pub(crate) ranges: Ranges<RunId>,
-}
 
 /// All that the manifest says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,37 +43,10 @@ pub(crate) struct State {
     pub(crate) next_table: TableId,
     /// The server stopped cleanly after the last edit.
     pub(crate) stopped: bool,
-}
-
-/// One change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Edit {
-    /// A named table was made, or is there with these ranges.
-    Table { id: TableId, state: TableState },
-    /// A table was closed.
-    Closed { id: TableId },
-    /// A table lost all its runs.
-    Cleared { id: TableId },
-    /// A run was spilled.
-    Spilled {
-        id: TableId,
-        run: RunId,
-        first: u64,
-        last: u64,
-    },
-    /// Neighbours in the range from `first` were merged.
-    Merged {
-        id: TableId,
-        first: u64,
-        removed: Vec<RunId>,
-        added: Option<RunId>,
-    },
-    /// A range was split.
-    Split { id: TableId, at: u64 },
-    /// The server stopped cleanly.
-    Stopped { next_table: TableId },
-    /// A server uses the directory.
-    Started { next_table: TableId },
+    /// All that the log says up to this record is in runs.
+    pub(crate) checkpoint: Lsn,
+    /// There must be a log that goes on from there.
+    pub(crate) logs: bool,
 }
 
 /// The open manifest.
@@ -101,7 +70,7 @@ impl Manifest {
         let (mut state, torn_bytes) = match std::fs::read(&path) {
             Ok(bytes) => replay(dir, &path, &bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if dir.join("runs").exists() || dir.join("sled").exists() {
+                if ["runs", "sled", "log"].iter().any(|data| dir.join(data).exists()) {
                     return Err(DataDirError::Incomplete {
                         dir: dir.to_owned(),
                         missing: "MANIFEST",
@@ -168,6 +137,11 @@ impl Manifest {
         Ok(())
     }
 
+    /// Brings what was recorded to stable storage.
+    pub(crate) fn sync(&self) -> Result<(), DataDirError> {
+        self.file.sync_data().map_err(io_error("sync", &self.path))
+    }
+
     /// Writes the manifest anew, as short as it can be, and syncs it.
     pub(crate) fn rewrite(&mut self) -> Result<(), DataDirError> {
         self.in_doubt = true;
@@ -194,24 +168,37 @@ impl State {
             Edit::Closed { id } => {
                 self.tables.remove(&id);
             }
-            Edit::Cleared { id } => self.change(id, |ranges| *ranges = Ranges::new()),
+            Edit::Cleared { id, lsn } => self.change(id, |table| {
+                table.ranges = Ranges::new();
+                table.marks = Marks::default();
+                table.emptied = lsn;
+            }),
             Edit::Spilled {
                 id,
                 run,
                 first,
                 last,
-            } => {
-                self.change(id, |ranges| ranges.add(&run, first, last));
-            }
+                marks,
+            } => self.change(id, |table| {
+                table.ranges.add(&run, first, last);
+                marks.iter().for_each(|mark| table.marks.raise(mark));
+            }),
             Edit::Merged {
                 id,
                 first,
                 removed,
                 added,
-            } => self.change(id, |ranges| {
-                fits = ranges.replace(first, &removed, added.as_ref());
+            } => self.change(id, |table| {
+                fits = table.ranges.replace(first, &removed, added.as_ref());
             }),
-            Edit::Split { id, at } => self.change(id, |ranges| ranges.split(at)),
+            Edit::Split { id, at } => self.change(id, |table| table.ranges.split(at)),
+            Edit::Checkpoint { lsn, logs } => {
+                self.checkpoint = lsn;
+                self.logs = logs;
+                for table in self.tables.values_mut() {
+                    table.marks.forget(lsn);
+                }
+            }
             Edit::Stopped { next_table } => {
                 self.next_table = self.next_table.max(next_table);
                 self.stopped = true;
@@ -221,9 +208,9 @@ impl State {
         fits
     }
 
-    fn change(&mut self, id: TableId, change: impl FnOnce(&mut Ranges<RunId>)) {
+    fn change(&mut self, id: TableId, change: impl FnOnce(&mut TableState)) {
         if let Some(table) = self.tables.get_mut(&id) {
-            change(&mut table.ranges);
+            change(table);
         }
     }
 }
@@ -231,9 +218,16 @@ impl State {
 fn write_anew(path: &Path, state: &State) -> io::Result<(File, u64)> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&DATA_FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&MANIFEST_FORMAT.to_le_bytes());
     let next_table = state.next_table;
     push_edit(&mut bytes, &Edit::Started { next_table });
+    push_edit(
+        &mut bytes,
+        &Edit::Checkpoint {
+            lsn: state.checkpoint,
+            logs: state.logs,
+        },
+    );
     for (&id, state) in &state.tables {
         push_edit(
             &mut bytes,
@@ -270,7 +264,7 @@ fn replay(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(State, u64), DataDir
         return Err(damaged("it does not begin as one".to_owned()));
     };
     let found = u32::from_le_bytes(*format);
-    if found != DATA_FORMAT {
+    if !(MANIFEST_FORMAT_MIN..=MANIFEST_FORMAT).contains(&found) {
         return Err(DataDirError::Format {
             dir: dir.to_owned(),
             found,
@@ -307,157 +301,6 @@ fn take_record<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(payload)
 }
 
-fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
-    let mut payload = Vec::new();
-    match edit {
-        Edit::Table { id, state } => {
-            payload.push(1);
-            push_number(&mut payload, *id);
-            push_bytes(&mut payload, state.name.as_bytes());
-            payload.push(kind_number(state.kind));
-            push_bytes(&mut payload, state.codec.as_bytes());
-            push_ranges(&mut payload, &state.ranges);
-        }
-        Edit::Closed { id } => push_numbers(&mut payload, 2, &[*id]),
-        Edit::Cleared { id } => push_numbers(&mut payload, 3, &[*id]),
-        Edit::Spilled {
-            id,
-            run,
-            first,
-            last,
-        } => {
-            push_numbers(&mut payload, 4, &[*id, *run, *first, *last]);
-        }
-        Edit::Merged {
-            id,
-            first,
-            removed,
-            added,
-        } => {
-            push_numbers(&mut payload, 5, &[*id, *first, removed.len() as u64]);
-            removed
-                .iter()
-                .for_each(|run| push_number(&mut payload, *run));
-            // Run numbers begin at 1, so 0 is none.
-            push_number(&mut payload, added.unwrap_or(0));
-        }
-        Edit::Split { id, at } => push_numbers(&mut payload, 6, &[*id, *at]),
-        Edit::Stopped { next_table } => push_numbers(&mut payload, 7, &[*next_table]),
-        Edit::Started { next_table } => push_numbers(&mut payload, 8, &[*next_table]),
-    }
-    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    out.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
-    out.extend_from_slice(&payload);
-}
-
-fn push_numbers(payload: &mut Vec<u8>, tag: u8, numbers: &[u64]) {
-    payload.push(tag);
-    numbers
-        .iter()
-        .for_each(|number| push_number(payload, *number));
-}
-
-fn push_ranges(payload: &mut Vec<u8>, ranges: &Ranges<RunId>) {
-    push_number(payload, ranges.len() as u64);
-    for range in ranges.iter() {
-        push_number(payload, range.first);
-        push_number(payload, range.runs.len() as u64);
-        range.runs.iter().for_each(|run| push_number(payload, *run));
-    }
-}
-
-fn read_edit(mut payload: &[u8]) -> Result<Edit, Malformed> {
-    let bytes = &mut payload;
-    let (&tag, rest) = bytes.split_first().ok_or(Malformed("an empty record"))?;
-    *bytes = rest;
-    let id = take_number(bytes)?;
-    let edit = match tag {
-        1 => Edit::Table {
-            id,
-            state: read_table(bytes)?,
-        },
-        2 => Edit::Closed { id },
-        3 => Edit::Cleared { id },
-        4 => Edit::Spilled {
-            id,
-            run: take_number(bytes)?,
-            first: take_number(bytes)?,
-            last: take_number(bytes)?,
-        },
-        5 => {
-            let first = take_number(bytes)?;
-            let removed = read_runs(bytes)?;
-            let added = take_number(bytes)?;
-            Edit::Merged {
-                id,
-                first,
-                removed,
-                added: (added != 0).then_some(added),
-            }
-        }
-        6 => Edit::Split {
-            id,
-            at: take_number(bytes)?,
-        },
-        7 => Edit::Stopped { next_table: id },
-        8 => Edit::Started { next_table: id },
-        _ => return Err(Malformed("an unknown edit")),
-    };
-    if bytes.is_empty() {
-        Ok(edit)
-    } else {
-        Err(Malformed("bytes left over"))
-    }
-}
-
-fn read_table(bytes: &mut &[u8]) -> Result<TableState, Malformed> {
-    let name = read_text(bytes)?;
-    let (&kind, rest) = bytes.split_first().ok_or(Malformed("no kind"))?;
-    *bytes = rest;
-    let kind = match kind {
-        0 => TableKind::Values,
-        1 => TableKind::Lists,
-        2 => TableKind::Counters,
-        _ => return Err(Malformed("an unknown kind")),
-    };
-    let codec = read_text(bytes)?;
-    let count = take_number(bytes)?;
-    let mut parts = Vec::new();
-    for _ in 0..count {
-        parts.push(Range {
-            first: take_number(bytes)?,
-            runs: read_runs(bytes)?,
-        });
-    }
-    let ranges = Ranges::from_parts(parts).ok_or(Malformed("ranges out of order"))?;
-    Ok(TableState {
-        name,
-        kind,
-        codec,
-        ranges,
-    })
-}
-
-fn read_runs(bytes: &mut &[u8]) -> Result<Vec<RunId>, Malformed> {
-    let count = take_number(bytes)?;
-    // Each number takes a byte at least, so a count beyond the bytes ends with an error.
-    (0..count).map(|_| take_number(bytes)).collect()
-}
-
-fn read_text(bytes: &mut &[u8]) -> Result<String, Malformed> {
-    std::str::from_utf8(take_bytes(bytes)?)
-        .map(str::to_owned)
-        .map_err(|_not_utf8| Malformed("text that is not UTF-8"))
-}
-
-fn kind_number(kind: TableKind) -> u8 {
-    match kind {
-        TableKind::Values => 0,
-        TableKind::Lists => 1,
-        TableKind::Counters => 2,
-    }
-}
-
 /// Reads bytes as a manifest, and as one record of it that no checksum keeps from being read; that
 /// it returns is the point.
 pub(crate) fn read_arbitrary(bytes: &[u8]) {
@@ -474,11 +317,19 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
     let mut ranges = Ranges::new();
     ranges.add(&3, 0, u64::MAX);
     ranges.split(1 << 63);
+    let mut marks = Marks::default();
+    marks.raise(&Mark {
+        first: 0,
+        last: 9,
+        lsn: 1,
+    });
     let state = TableState {
         name: "sample".to_owned(),
         kind: TableKind::Lists,
         codec: "bytes".to_owned(),
         ranges,
+        marks,
+        emptied: 3,
     };
     let merged = Edit::Merged {
         id: 1,
@@ -487,7 +338,7 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
         added: Some(70_000),
     };
     let mut whole = MAGIC.to_vec();
-    whole.extend_from_slice(&DATA_FORMAT.to_le_bytes());
+    whole.extend_from_slice(&MANIFEST_FORMAT.to_le_bytes());
     let mut samples = Vec::new();
     for edit in [Edit::Table { id: 1, state }, merged, Edit::Closed { id: 1 }] {
         let from = whole.len();

@@ -4,11 +4,16 @@
 //! LOCK       locked while a server uses the directory
 //! IDENTITY   format number and the secret that keys are placed with
 //! MANIFEST   the tables and their runs (see `manifest`)
+//! log/       what was written to named tables since the last checkpoint (see `log`)
 //! runs/      large runs, a file each
 //! sled/      small runs (later `sled-1`, `sled-2`, …)
 //! ```
 
+mod marks;
+mod edit;
 pub(crate) mod manifest;
+
+pub(crate) use marks::{Mark, Marks};
 
 use std::{
     fs::{self, File, TryLockError},
@@ -156,7 +161,7 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
 
 /// magic, format u32, secret, crc u32.
 fn make_identity(path: &Path) -> Result<[u8; SECRET_BYTES], DataDirError> {
-    for data in ["MANIFEST", "runs", "sled"] {
+    for data in ["MANIFEST", "runs", "sled", "log"] {
         if path.join(data).exists() {
             return Err(DataDirError::Incomplete {
                 dir: path.to_owned(),

@@ -1,12 +1,13 @@
 //! Requests to calls of tables, and what these answer to responses.
 //!
 //! This file takes calls and applies those that change entries, each once; [`opens`] has those that
-//! change which tables a session has open, [`reads`] those that change nothing, and [`answers`]
-//! what all of them are answered with.
+//! change which tables a session has open, [`reads`] those that change nothing, [`answers`]
+//! what all of them are answered with, and [`logged`] the answers that wait for the log.
 
 mod opens;
 mod reads;
 mod answers;
+mod logged;
 
 use std::sync::Arc;
 
@@ -16,13 +17,25 @@ use rhash_protocol::{
 };
 
 pub(crate) use answers::encode;
+pub(crate) use logged::HeldBack;
 
 use crate::{
     connection::{Clerk, End},
+    log::{By, Holding, Log, Lsn},
     session::Turn,
     table::Answer,
 };
 use opens::Opening;
+
+/// The numbers of a request that changes something.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    request_id: u64,
+    /// Among those of its session.
+    sequence: u64,
+    /// The client has the answers up to this one.
+    settled: u64,
+}
 
 impl Clerk {
     /// Answers one call, or sees to it that it will be answered.
@@ -45,7 +58,14 @@ impl Clerk {
                 let text = "a request that changes something needs a sequence number";
                 self.refuse(request_id, bad_request(text.to_owned())).await
             }
-            (true, sequence) => self.take_turn(request_id, sequence, call.request).await,
+            (true, sequence) => {
+                let turn = Numbers {
+                    request_id,
+                    sequence,
+                    settled: call.settled,
+                };
+                self.take_turn(turn, call.request).await
+            }
             (false, 0) => self.read(request_id, call.request).await,
             (false, _) => {
                 let text = "a request that changes nothing has sequence number 0";
@@ -55,19 +75,17 @@ impl Clerk {
     }
 
     /// Applies a request that changes something, once.
-    async fn take_turn(
-        &mut self,
-        request_id: u64,
-        sequence: u64,
-        request: Request<'_>,
-    ) -> Result<(), End> {
-        match self.desk.replies.turn(sequence) {
+    async fn take_turn(&mut self, numbers: Numbers, request: Request<'_>) -> Result<(), End> {
+        let request_id = numbers.request_id;
+        match self.desk.replies.turn(numbers.sequence) {
             Err(error) => {
                 self.refuse(request_id, bad_request(error.to_string()))
                     .await
             }
             Ok(Turn::Repeat(reply)) => {
-                self.send_answer(request_id, reply).await?;
+                // It is as safe as the level asks once all that there is now is.
+                let lsn = self.hub.store.log().map_or(0, Log::last);
+                self.send_logged(request_id, reply, lsn).await?;
                 // A repeated answer to an open may say what is no longer so.
                 for &table in self.desk.tables.keys() {
                     self.hub.holders.tell_again(table, self.session.id());
@@ -80,65 +98,86 @@ impl Clerk {
                     text: "too many long answers are unsettled; read them, then try again"
                         .to_owned(),
                 };
-                self.remember_and_send(request_id, encode(&Response::Error(error)))
+                self.remember_and_send(numbers, encode(&Response::Error(error)), Holding::Same)
                     .await
             }
             Ok(Turn::Apply) => match self.bound(&request).and_then(|()| self.permit(&request)) {
                 // It takes the number all the same, or those that follow would leave a gap.
-                Err(error) => {
-                    self.hub.count_error(&error);
-                    self.remember_and_send(request_id, encode(&Response::Error(error)))
-                        .await
-                }
-                Ok(()) => self.apply(request_id, request).await,
+                Err(error) => self.remember_error(numbers, error).await,
+                Ok(()) => self.apply(numbers, request).await,
             },
         }
     }
 
-    async fn apply(&mut self, request_id: u64, request: Request<'_>) -> Result<(), End> {
-        match request {
+    async fn apply(&mut self, numbers: Numbers, request: Request<'_>) -> Result<(), End> {
+        let (response, table) = match request {
             Request::Open {
                 name,
                 kind,
                 codec,
                 mode,
             } => {
-                self.open(
-                    request_id,
-                    Opening {
-                        name,
-                        kind,
-                        codec,
-                        mode,
-                    },
-                )
-                .await
-            }
-            request => {
-                let response = match request {
-                    Request::Write { table, ops } => self.write(table, ops).await?,
-                    Request::Clear { table } => self.clear(table).await,
-                    Request::Close { table } => self.close(table).await,
-                    Request::Detach { table } => self.detach(table).await,
-                    _ => Err(bad_request("this request is not sequenced".to_owned())),
+                let opening = Opening {
+                    name,
+                    kind,
+                    codec,
+                    mode,
                 };
-                let body = response.unwrap_or_else(|error| {
-                    self.hub.count_error(&error);
-                    encode(&Response::Error(error))
-                });
-                self.remember_and_send(request_id, body).await
+                return self.open(numbers, opening).await;
             }
+            Request::Write { table, ops } => {
+                return match self.write(numbers, table, ops).await? {
+                    Ok((body, lsn)) => {
+                        // Its record holds the answer, if there is one.
+                        self.desk.replies.remember(body.clone());
+                        self.send_logged(numbers.request_id, body, lsn).await
+                    }
+                    Err(error) => self.remember_error(numbers, error).await,
+                };
+            }
+            Request::Clear { table } => (self.clear(table).await, table),
+            Request::Close { table } => (self.close(table).await, table),
+            Request::Detach { table } => (self.detach(table).await, table),
+            _ => (
+                Err(bad_request("this request is not sequenced".to_owned())),
+                0,
+            ),
+        };
+        match response {
+            Ok(body) => {
+                let opens = self.desk.tables.get(&table).map_or(0, |held| held.opens);
+                self.remember_and_send(numbers, body, Holding::Opens(table, opens))
+                    .await
+            }
+            Err(error) => self.remember_error(numbers, error).await,
         }
     }
 
-    async fn remember_and_send(&mut self, request_id: u64, body: Bytes) -> Result<(), End> {
+    async fn remember_error(&mut self, numbers: Numbers, error: WireError) -> Result<(), End> {
+        self.hub.count_error(&error);
+        let body = encode(&Response::Error(error));
+        self.remember_and_send(numbers, body, Holding::Same).await
+    }
+
+    async fn remember_and_send(
+        &mut self,
+        numbers: Numbers,
+        body: Bytes,
+        holding: Holding,
+    ) -> Result<(), End> {
         // IMPORTANT: remembered before it is sent. A connection that is lost in between would
         // otherwise have applied what its client sends again.
         self.desk.replies.remember(body.clone());
-        self.send_answer(request_id, body).await
+        let lsn = self.log_reply(numbers, &body, holding);
+        self.send_logged(numbers.request_id, body, lsn).await
     }
 
-    async fn write(&self, table: TableId, ops: Ops<'_>) -> Result<Result<Bytes, WireError>, End> {
+    async fn write(
+        &self,
+        numbers: Numbers,
+        table: TableId,
+        ops: Ops<'_>,
+    ) -> Result<Result<(Bytes, Lsn), WireError>, End> {
         let table = match self.desk.table(&self.hub.store, table) {
             Ok(table) => table,
             Err(error) => return Ok(Err(error)),
@@ -158,14 +197,25 @@ impl Clerk {
             Ok(admission) => admission,
             Err(error) => return Ok(Err(error)),
         };
-        let written = match table.write(ops) {
+        let log_room = match self.admit_to_log(table, ops).await? {
+            Ok(room) => room,
+            Err(error) => return Ok(Err(error)),
+        };
+        let by = By {
+            session: self.session.id(),
+            sequence: numbers.sequence,
+            settled: numbers.settled,
+        };
+        let written = match table.write_by(ops, Some(by)) {
             Answer::Ready(written) => written,
             Answer::Pending(written) => written.await.unwrap_or_else(|_dropped| Err(stopping())),
         };
-        drop(admission);
+        drop((admission, log_room));
         self.hub.count_operations(ops.count());
-        Ok(written
-            .map(|reply| encode(&Response::Written(Outcomes::new(reply.count, &reply.bytes)))))
+        Ok(written.map(|reply| {
+            let outcomes = Outcomes::new(reply.count, &reply.bytes);
+            (encode(&Response::Written(outcomes)), reply.lsn)
+        }))
     }
 
     async fn clear(&self, table: TableId) -> Result<Bytes, WireError> {

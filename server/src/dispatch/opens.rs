@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use rhash_protocol::{ErrorCode, OpenMode, Response, TableId, TableKind, WireError};
 
-use super::encode;
+use super::{Numbers, encode};
 use crate::{
     connection::{Clerk, End},
     limits::Limit,
+    log::Holding,
     session::Held,
 };
 
@@ -59,17 +60,22 @@ impl Clerk {
         Ok(encode(&Response::Done))
     }
 
-    pub(super) async fn open(&mut self, request_id: u64, opening: Opening<'_>) -> Result<(), End> {
+    pub(super) async fn open(
+        &mut self,
+        numbers: Numbers,
+        opening: Opening<'_>,
+    ) -> Result<(), End> {
         match self.open_table(opening).await {
             Ok((id, sole, body)) => {
-                self.remember_and_send(request_id, body).await?;
+                let holding = self.begin_holding(id);
+                self.remember_and_send(numbers, body, holding).await?;
                 // From here on a change of it is told; before, it would have overtaken the answer.
                 self.hub.holders.told(id, self.session.id(), sole);
                 Ok(())
             }
             Err(error) => {
-                self.remember_and_send(request_id, encode(&Response::Error(error)))
-                    .await
+                let body = encode(&Response::Error(error));
+                self.remember_and_send(numbers, body, Holding::Same).await
             }
         }
     }

@@ -25,6 +25,7 @@ impl Clerk {
             Request::Ping => self.send_answer(request_id, encode(&Response::Pong)).await,
             Request::Tables => self.tables(request_id).await,
             Request::Stats => self.stats(request_id).await,
+            Request::Sync => self.sync(request_id).await,
             request => self.read_table(request_id, request).await,
         }
     }

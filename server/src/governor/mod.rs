@@ -160,9 +160,11 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
     });
 }
 
-/// Spills as the governor would do now.
-#[cfg(test)]
-pub(crate) fn relieve_now(shared: &Shared, tables: &Tables) {
+/// Spills as the governor would do now, before it runs.
+///
+/// # Errors
+/// Why nothing can be spilled.
+pub(crate) fn relieve_at_start(shared: &Shared, tables: &Tables) -> Result<(), String> {
     let mut steering = Steering {
         shared,
         seen: &Seen::default(),
@@ -173,7 +175,20 @@ pub(crate) fn relieve_now(shared: &Shared, tables: &Tables) {
         resident_bytes: 0,
         gave_back: Instant::now(),
     };
-    assert!(relief::relieve(shared, tables, &mut steering));
+    if relief::relieve(shared, tables, &mut steering) {
+        return Ok(());
+    }
+    let trouble = shared.budget.trouble();
+    Err(trouble.map_or_else(
+        || "what it says does not fit memory, and could not be spilled".to_owned(),
+        |trouble| trouble.text,
+    ))
+}
+
+/// Spills as the governor would do now.
+#[cfg(test)]
+pub(crate) fn relieve_now(shared: &Shared, tables: &Tables) {
+    assert_eq!(relieve_at_start(shared, tables), Ok(()));
 }
 
 /// What entries may take before anything is measured.

@@ -46,6 +46,7 @@ pub(super) fn relieve(shared: &Shared, tables: &Tables, steering: &mut Steering<
         let all: Vec<(HotUse, Arc<Table>)> = tables
             .all()
             .into_iter()
+            .filter(|table| !table.is_stuck())
             .map(|table| (table.hot_use(), table))
             .collect();
         let sweep = sweep_for(budget, &all);

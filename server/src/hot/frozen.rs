@@ -8,7 +8,9 @@ use super::{
 };
 use crate::{
     cold::{ColdError, Record, RecordKind, RecordSource},
+    data_dir::Mark,
     key_hash::{KeyHash, KeyHasher},
+    log::Lsn,
 };
 
 /// Entries of one interval of places, in transit to the cold tier or copied for a scan.
@@ -23,6 +25,11 @@ pub(crate) struct Frozen {
     bytes: usize,
     /// What of it belongs to entries that have left the hot map for it.
     live_bytes: usize,
+    /// What of it belongs to entries that are in the hot map as well, and are written for the log's sake.
+    kept_bytes: usize,
+    /// All writes to these places up to this record are in here, or below; 0: that is not so, or
+    /// there is no log.
+    lsn: Lsn,
 }
 
 impl Frozen {
@@ -35,7 +42,20 @@ impl Frozen {
             buckets: Vec::new(),
             bytes: 0,
             live_bytes: 0,
+            kept_bytes: 0,
+            lsn: 0,
         }
+    }
+
+    /// Says that all writes to its places up to a record are in it, or below.
+    pub(crate) fn set_lsn(&mut self, lsn: Lsn) {
+        self.lsn = lsn;
+    }
+
+    /// What its run will say of the log; none if that is nothing.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        let Self { first, last, lsn, .. } = *self;
+        (lsn > 0).then_some(Mark { first, last, lsn })
     }
 
     /// The interval's first place.
@@ -73,6 +93,11 @@ impl Frozen {
         self.live_bytes
     }
 
+    /// About what its run may take.
+    pub(crate) fn run_bytes(&self) -> usize {
+        self.live_bytes + self.kept_bytes
+    }
+
     /// Visits the entries of `first..=last` in order.
     pub(crate) fn visit(&self, first: u64, last: u64, mut visitor: impl FnMut(&Entry<'_>)) {
         for (bucket_first, bucket) in &self.buckets[self.bucket_of(first).min(self.buckets.len())..]
@@ -89,8 +114,15 @@ impl Frozen {
         }
     }
 
-    pub(super) fn push_bucket(&mut self, first: u64, bucket: Bucket, live_bytes: usize) {
+    pub(super) fn push_bucket(
+        &mut self,
+        first: u64,
+        bucket: Bucket,
+        live_bytes: usize,
+        kept_bytes: usize,
+    ) {
         self.live_bytes += live_bytes;
+        self.kept_bytes += kept_bytes;
         self.bytes += bucket.footprint_bytes() + size_of::<(u64, Bucket)>();
         self.buckets.push((first, bucket));
     }

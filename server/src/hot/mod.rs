@@ -43,6 +43,8 @@ pub(crate) struct HotMap {
     version: u32,
     /// Where the next freeze begins.
     hand: u64,
+    /// Sweeps leave nothing dirty behind them.
+    logged: bool,
 }
 
 impl HotMap {
@@ -57,9 +59,15 @@ impl HotMap {
             used_bytes: 0,
             version: 0,
             hand: 0,
+            logged: false,
         };
         map.bytes = map.fixed_bytes();
         map
+    }
+
+    /// Says that a log tells of what is written: sweeps then leave nothing dirty behind them.
+    pub(crate) fn set_logged(&mut self) {
+        self.logged = true;
     }
 
     /// How many entries it has: bases, fragments and tombstones.

@@ -7,6 +7,10 @@
 //! however fast the hand goes round. Beyond their share each passing of the hand ages them, and the
 //! least used leave first. What is kept is copied to fresh memory, so that all else of a bucket is
 //! freed as a whole.
+//!
+//! A sweep of a *logged* map leaves nothing dirty behind it, so that its run says all that was ever written
+//! to its interval: what is kept goes into the run, too, and is clean from then on; what cannot
+//! be clean, fragments and deletes, leaves.
 
 use super::{
     HotMap,
@@ -34,16 +38,19 @@ pub(crate) enum Sweep {
     Deletes,
     /// Only what is on disk already leaves, which takes none.
     Clean,
+    /// Nothing leaves that can stay: what is dirty is written down. For logged maps.
+    Checkpoint,
 }
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SWEEPS: [Sweep; 5] = [
+pub(crate) const SWEEPS: [Sweep; 6] = [
     Sweep::Spare,
     Sweep::Age,
     Sweep::All,
     Sweep::Deletes,
     Sweep::Clean,
+    Sweep::Checkpoint,
 ];
 
 /// What one step of a sweep took out.
@@ -61,6 +68,11 @@ impl HotMap {
     /// Where the next sweep begins.
     pub(crate) fn hand(&self) -> u64 {
         self.hand
+    }
+
+    /// Lets the next sweep begin elsewhere.
+    pub(crate) fn set_hand(&mut self, hand: u64) {
+        self.hand = hand;
     }
 
     /// The least that the next step will go over.
@@ -113,12 +125,15 @@ impl HotMap {
         sweep: Sweep,
         frozen: &mut Frozen,
     ) -> usize {
+        let logged = self.logged;
         let bucket = &mut self.buckets[index];
         let kept = match sweep {
-            Sweep::Spare if leaves_little(bucket) => return 0,
+            Sweep::Spare if leaves_little(bucket) && !(logged && has_dirty(bucket)) => return 0,
+            Sweep::Checkpoint if !has_dirty(bucket) => return 0,
             Sweep::Spare => used(bucket),
             Sweep::Age => most_used(bucket),
             Sweep::All => Vec::new(),
+            Sweep::Checkpoint => bucket.refs().collect(),
             Sweep::Deletes | Sweep::Clean => {
                 let kept = match sweep {
                     Sweep::Deletes => all_but(bucket, |header| header.state == State::Tombstone),
@@ -130,6 +145,7 @@ impl HotMap {
                 kept
             }
         };
+        let writes_kept = logged && !matches!(sweep, Sweep::Deletes | Sweep::Clean);
         self.entries -= bucket.len();
         self.bytes -= bucket.footprint_bytes();
         self.used_bytes -= bucket.used_bytes();
@@ -140,14 +156,24 @@ impl HotMap {
             Bucket::expecting(bucket.depth, kept.len(), kept_bytes)
         };
         let mut old = std::mem::replace(bucket, fresh);
+        let mut written_bytes = 0;
         for at in kept {
             let mut entry = old.entry(at);
+            let is_written = writes_kept && !entry.header.clean;
+            if is_written && entry.header.state != State::Base {
+                continue;
+            }
             if sweep == Sweep::Age {
                 entry.header.uses -= 1;
             }
+            entry.header.clean |= is_written;
             // A fresh bucket holds no more than the old one did.
             if bucket.adopt(&entry).is_ok() {
-                old.hide(at);
+                if is_written {
+                    written_bytes += old.cost_bytes(at);
+                } else {
+                    old.hide(at);
+                }
             }
         }
         self.entries += bucket.len();
@@ -159,9 +185,14 @@ impl HotMap {
         if old.len() == 0 {
             return live_bytes;
         }
-        frozen.push_bucket(first, old, live_bytes);
+        frozen.push_bucket(first, old, live_bytes, written_bytes);
         0
     }
+}
+
+/// Whether it has what the cold tier does not.
+fn has_dirty(bucket: &Bucket) -> bool {
+    bucket.refs().any(|at| !bucket.entry(at).header.clean)
 }
 
 /// Whether next to all of a bucket was read of late.

@@ -14,6 +14,8 @@ pub(crate) struct Desk {
     pub(crate) replies: Replies,
     /// The tables that the session has open.
     pub(crate) tables: HashMap<TableId, Held>,
+    /// The log tells of the session, so that it outlives the server.
+    pub(crate) logged: bool,
 }
 
 /// A table that a session has open.

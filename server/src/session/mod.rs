@@ -10,6 +10,7 @@ mod replies;
 mod notices;
 mod holders;
 mod desk;
+mod restore;
 
 use std::{
     collections::HashMap,
@@ -123,6 +124,8 @@ pub(crate) struct Sessions {
     sessions_max: u64,
     by_id: Mutex<HashMap<SessionId, Arc<Session>>>,
     next_attachment: AtomicU64,
+    /// Those that made room for others, until the log is told.
+    evicted: Mutex<Vec<SessionId>>,
     /// Rung when a session may expire earlier than the reaper knows.
     lost: Notify,
 }
@@ -136,6 +139,7 @@ impl Sessions {
             sessions_max,
             by_id: Mutex::default(),
             next_attachment: AtomicU64::new(0),
+            evicted: Mutex::default(),
             lost: Notify::new(),
         }
     }
@@ -160,6 +164,7 @@ impl Sessions {
         if by_id.len() as u64 >= self.sessions_max {
             let idle = oldest_empty(&by_id).ok_or_else(|| too_many(self.sessions_max))?;
             by_id.remove(&idle);
+            self.evicted.lock().push(idle);
         }
         let (attachment, link, stop) = self.new_link();
         let session = Arc::new(Session {
@@ -255,6 +260,11 @@ impl Sessions {
             stays
         });
         revoked
+    }
+
+    /// The sessions that made room for others since this was asked last.
+    pub(crate) fn take_evicted(&self) -> Vec<SessionId> {
+        std::mem::take(&mut *self.evicted.lock())
     }
 
     /// Waits until a session loses its connection. Cancel safe.

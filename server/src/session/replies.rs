@@ -1,6 +1,6 @@
 //! What was answered to requests that change something, for as long as they may be sent again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -52,12 +52,46 @@ pub(crate) struct Replies {
     unsettled: VecDeque<Bytes>,
     /// The bytes of these.
     bytes: usize,
+    /// They are those of an earlier server, which may have taken more numbers than its log tells of.
+    restored: bool,
 }
 
 impl Replies {
+    /// The answers that an earlier server's log tells of; `lost` stands for those between them that it does
+    /// not tell of.
+    pub(crate) fn restored(
+        taken: u64,
+        settled: u64,
+        mut kept: BTreeMap<u64, Bytes>,
+        lost: &Bytes,
+    ) -> Self {
+        let settled = settled.max(taken.saturating_sub(UNSETTLED_MAX as u64));
+        let mut replies = Self {
+            taken: settled,
+            settled,
+            restored: true,
+            ..Self::default()
+        };
+        for number in settled + 1..=taken {
+            replies.keep(kept.remove(&number).unwrap_or_else(|| lost.clone()));
+        }
+        replies
+    }
+
+    /// The last number that was answered, and the last one whose answer the client has.
+    pub(crate) fn numbers(&self) -> (u64, u64) {
+        (self.taken, self.settled)
+    }
+
     /// Forgets the answers up to `settled`. A number that was settled before changes nothing:
     /// a request may be sent again as it first was.
     pub(crate) fn settle(&mut self, settled: u64) -> Result<(), SequenceError> {
+        if settled > self.taken && self.restored {
+            // An earlier server answered these, to temporary tables; or its machine failed.
+            self.unsettled.clear();
+            self.bytes = 0;
+            (self.taken, self.settled) = (settled, settled);
+        }
         if settled > self.taken {
             return Err(SequenceError::Ahead {
                 given: settled,
@@ -98,6 +132,11 @@ impl Replies {
 
     /// Keeps the answer to the next number, which was applied, or failed for good.
     pub(crate) fn remember(&mut self, reply: Bytes) {
+        self.restored = false;
+        self.keep(reply);
+    }
+
+    fn keep(&mut self, reply: Bytes) {
         self.taken += 1;
         self.bytes += reply.len();
         self.unsettled.push_back(reply);
@@ -175,6 +214,27 @@ mod tests {
         replies.settle(5).unwrap();
         assert_eq!((replies.bytes, replies.unsettled.len()), (0, 0));
         assert_eq!(replies.turn(6), Ok(Turn::Apply));
+    }
+
+    #[test]
+    fn restored_answers_are_repeated_and_numbers_that_nobody_logged_are_skipped() {
+        let lost = Bytes::from_static(b"lost");
+        let kept = BTreeMap::from([(4, Bytes::from_static(b"four")), (6, Bytes::new())]);
+        let mut replies = Replies::restored(6, 3, kept, &lost);
+        assert_eq!(replies.turn(4), Ok(Turn::Repeat(Bytes::from_static(b"four"))));
+        assert_eq!(replies.turn(5), Ok(Turn::Repeat(lost)));
+        assert_eq!(replies.turn(7), Ok(Turn::Apply));
+        replies.settle(9).unwrap();
+        assert_eq!(replies.turn(10), Ok(Turn::Apply));
+        replies.remember(Bytes::new());
+        assert_eq!(
+            replies.settle(12),
+            Err(SequenceError::Ahead {
+                given: 12,
+                taken: 10
+            }),
+            "only what an earlier server took can be skipped"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     cold::{ColdError, Faults},
     data_dir::DataDirError,
     governor::Steps,
+    log::{Durability, LogError, LogOptions},
 };
 
 /// The most tables that a server may have.
@@ -30,6 +31,11 @@ pub struct StoreConfig {
     pub read_threads: usize,
     /// Runs below this go to sled, others get a file.
     pub small_run_bytes: u64,
+    /// How safe a write to a named table is when it is answered. Default: [`Durability::None`].
+    pub durability: Durability,
+    /// What the log may take on disk: beyond half of it a checkpoint begins, and beyond all of it writers
+    /// wait. Default: an eighth of the memory limit, 64 MiB at least.
+    pub log_limit_bytes: u64,
     /// For tests: how much is done at a time, and how much entries may take, far below what a
     /// server needs. None: all follows from the memory limit.
     pub tiny: Option<Tiny>,
@@ -65,6 +71,8 @@ impl StoreConfig {
                 .min(VALUE_BYTES_MAX),
             read_threads: 16,
             small_run_bytes: 1 << 20,
+            durability: Durability::None,
+            log_limit_bytes: log_limit_bytes(mem_limit_bytes),
             tiny: None,
             faults: None,
         }
@@ -81,6 +89,9 @@ pub enum StoreError {
     /// The cold tier failed.
     #[error(transparent)]
     Cold(#[from] ColdError),
+    /// The log cannot be read, or not be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A table could not be spilled.
     #[error("table {table}: {text}")]
     Table {
@@ -97,7 +108,42 @@ pub enum StoreError {
     Secret(getrandom::Error),
 }
 
+/// The least limit of the log: a checkpoint writes many runs, which short ones are not worth.
+pub const LOG_LIMIT_BYTES_MIN: u64 = 1 << 20;
+/// The share of the memory limit that the log may take if nothing is said, as a divisor. What it says is in
+/// RAM as well, so that a checkpoint writes about as much, …
+const LOG_SHARE: u64 = 8;
+/// … and at least this much, or a server with little memory would do nothing but checkpoints.
+const LOG_BYTES_MIN: u64 = 64 << 20;
+/// The share of the memory limit that waits to be written to the log, as a divisor.
+const LOG_BUFFER_SHARE: u64 = 64;
+const LOG_BUFFER_BYTES_MIN: u64 = 256 << 10;
+const LOG_BUFFER_BYTES_MAX: u64 = 4 << 20;
+/// The log has about so many segments, so that what a checkpoint has made needless goes soon.
+const LOG_SEGMENTS: u64 = 8;
+const LOG_SEGMENT_BYTES_MIN: u64 = 4 << 10;
+const LOG_SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// What the log may take under a memory limit if nothing is said.
+pub(crate) fn log_limit_bytes(mem_limit_bytes: u64) -> u64 {
+    (mem_limit_bytes / LOG_SHARE).max(LOG_BYTES_MIN)
+}
+
 impl StoreConfig {
+    /// How the log is kept.
+    pub(super) fn log_options(&self, mark: u32) -> LogOptions {
+        let buffer_bytes = (self.mem_limit_bytes / LOG_BUFFER_SHARE)
+            .clamp(LOG_BUFFER_BYTES_MIN, LOG_BUFFER_BYTES_MAX);
+        LogOptions {
+            durability: self.durability,
+            buffer_bytes: buffer_bytes as usize,
+            segment_bytes: (self.log_limit_bytes / LOG_SEGMENTS)
+                .clamp(LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_BYTES_MAX),
+            limit_bytes: self.log_limit_bytes,
+            mark,
+        }
+    }
+
     /// How much is done at a time.
     pub(super) fn steps(&self) -> Steps {
         match self.tiny {

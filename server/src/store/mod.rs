@@ -3,11 +3,12 @@
 mod config;
 mod names;
 mod recovery;
+mod checkpoint;
 mod tables;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
@@ -17,7 +18,7 @@ use std::{
 use parking_lot::Mutex;
 use rhash_protocol::{ErrorCode, OpenMode, Stats, TableId, TableInfo, TableKind, WireError};
 
-pub use config::{StoreConfig, StoreError, TABLES_MAX, Tiny};
+pub use config::{LOG_LIMIT_BYTES_MIN, StoreConfig, StoreError, TABLES_MAX, Tiny};
 
 pub(crate) use tables::{Tables, figures};
 
@@ -27,7 +28,7 @@ use crate::{
     cold::{ColdOptions, ColdStore},
     counters::Counters,
     data_dir::{
-        DataDir,
+        DataDir, Marks,
         manifest::{Edit, Manifest, TableState},
     },
     flights::Flights,
@@ -112,6 +113,10 @@ pub struct Store {
     seen: Arc<Seen>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopped: AtomicBool,
+    /// Held by a checkpoint. Taken before all locks of tables.
+    checkpointing: Mutex<()>,
+    /// Asks for a checkpoint, or for the end of the thread that makes them.
+    checkpoint_wanted: Arc<Bell>,
     /// Holds the directory's lock.
     _data_dir: Option<DataDir>,
 }
@@ -154,6 +159,7 @@ impl Store {
             hasher,
             cold,
             manifest: manifest.map(Mutex::new),
+            log: OnceLock::new(),
             budget: Budget::new(config.tiny.map_or_else(
                 || governor::entries_bytes_at_start(config.mem_limit_bytes),
                 |tiny| tiny.entries_bytes,
@@ -179,14 +185,21 @@ impl Store {
             seen: Arc::new(Seen::default()),
             threads: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
+            checkpointing: Mutex::new(()),
+            checkpoint_wanted: Arc::default(),
             _data_dir: data_dir,
             shared,
         };
         store.find_tables()?;
+        store.open_log(&config)?;
         if config.tiny.is_none_or(|tiny| tiny.threads) {
             store.start_threads(config.tiny.is_none().then_some(config.mem_limit_bytes))?;
         }
-        Ok(Arc::new(store))
+        let store = Arc::new(store);
+        if config.tiny.is_none_or(|tiny| tiny.threads) {
+            store.start_checkpoints()?;
+        }
+        Ok(store)
     }
 
     /// Opens or makes a table. No name makes a temporary one.
@@ -401,6 +414,7 @@ impl Store {
     pub fn stop(&self) -> Result<(), StoreError> {
         self.shared.budget.stop();
         self.shared.merge_wanted.ring();
+        self.checkpoint_wanted.ring();
         if self.stopped.swap(true, Relaxed) {
             return Ok(());
         }
@@ -413,6 +427,7 @@ impl Store {
         let Some(cold) = &self.shared.cold else {
             return Ok(());
         };
+        let through = self.last_checkpoint();
         let mut failed = None;
         for table in self.tables.all() {
             let stored = match table.name() {
@@ -427,13 +442,30 @@ impl Store {
             return Err(error);
         }
         cold.sync()?;
+        if let Some(log) = self.shared.log.get() {
+            log.stop();
+            if let Some(error) = log.failure() {
+                return Err(StoreError::Table {
+                    table: "(the log)".to_owned(),
+                    text: error.text,
+                });
+            }
+        }
         if let Some(manifest) = &self.shared.manifest {
             // IMPORTANT: the runs are synced before the manifest says that the stop was clean.
             let mut manifest = manifest.lock();
+            manifest.record(Edit::Checkpoint {
+                lsn: through,
+                logs: false,
+            })?;
             manifest.record(Edit::Stopped {
                 next_table: self.next_table.load(Relaxed),
             })?;
             manifest.rewrite()?;
+        }
+        if let Some(log) = self.shared.log.get() {
+            // What stays tells of the sessions.
+            log.cut(through)?;
         }
         Ok(())
     }
@@ -499,8 +531,10 @@ impl Store {
                 kind,
                 codec: codec.to_owned(),
                 ranges: Ranges::new(),
+                marks: Marks::default(),
+                emptied: 0,
             };
-            self.shared.record(Edit::Table { id, state })?;
+            self.shared.record_durably(Edit::Table { id, state })?;
         }
         let spec = TableSpec {
             id,
@@ -551,5 +585,9 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.shared.budget.stop();
         self.shared.merge_wanted.ring();
+        self.checkpoint_wanted.ring();
+        if let Some(log) = self.shared.log.get() {
+            log.abandon();
+        }
     }
 }

@@ -15,6 +15,9 @@ use crate::{
     table::{Table, TableSpec},
 };
 
+/// After a crash so many numbers of tables are not given: more than a server has temporary tables in its life.
+const TABLES_SKIPPED: TableId = 1 << 32;
+
 impl Store {
     /// Opens the tables that the manifest names, and removes runs that belong to none.
     pub(super) fn find_tables(&self) -> Result<(), StoreError> {
@@ -26,7 +29,7 @@ impl Store {
             (manifest.state().clone(), manifest.was_stopped())
         };
         self.next_table.fetch_max(state.next_table, Relaxed);
-        if !was_stopped {
+        if !was_stopped && !state.logs {
             warn_of_crash(&state);
         }
         let mut used = Vec::new();
@@ -64,6 +67,11 @@ impl Store {
         }
         used.sort_unstable();
         self.remove_leftovers(cold, &used)?;
+        if !was_stopped {
+            // Clients may still have the numbers of temporary tables that nobody wrote down.
+            let next_table = self.next_table.fetch_add(TABLES_SKIPPED, Relaxed) + TABLES_SKIPPED;
+            manifest.lock().record(Edit::Started { next_table })?;
+        }
         Ok(cold.started()?)
     }
 

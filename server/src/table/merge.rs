@@ -145,7 +145,18 @@ impl Table {
                 removed,
                 added,
             };
-            if let Err(error) = self.shared.record(edit) {
+            // IMPORTANT: of tables that are to survive a power cut the inputs stay until output and manifest
+            // are on stable storage.
+            let lasting = || match (self.log(), &merged) {
+                (None, _) => self.shared.record(edit),
+                (Some(_), merged) => {
+                    if let Some(run) = merged {
+                        run.sync_named().map_err(|error| cold_error(&error))?;
+                    }
+                    self.shared.record_durably(edit)
+                }
+            };
+            if let Err(error) = lasting() {
                 if let Some(run) = merged {
                     run.remove_on_drop();
                 }

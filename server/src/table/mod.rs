@@ -14,6 +14,7 @@ mod stream;
 mod scan;
 mod count;
 mod spill;
+mod checkpoint;
 mod interval;
 mod survey;
 mod depth;
@@ -37,6 +38,7 @@ use crate::{
     cold::{Run, RunId},
     data_dir::manifest::Edit,
     hot::{Frozen, HotMap},
+    log::{Log, Lsn, Record},
     ranges::{Ranges, RunHandle},
     shared::Shared,
 };
@@ -71,6 +73,8 @@ pub struct PackedReply {
     pub count: u32,
     /// Their bytes.
     pub bytes: Vec<u8>,
+    /// The record of the log that tells of the write; 0 if none does.
+    pub lsn: Lsn,
 }
 
 /// A page of a scan.
@@ -123,6 +127,8 @@ struct State {
     epoch: u64,
     /// How often the table was cleared or closed.
     emptied: u64,
+    /// The last record of the log that was applied; 0 for none.
+    lsn: Lsn,
     closed: bool,
 }
 
@@ -131,7 +137,7 @@ struct State {
 pub(crate) struct Emptied {
     _hot: HotMap,
     _transit: Vec<Arc<Frozen>>,
-    _cold: Arc<Ranges<Arc<Run>>>,
+    cold: Arc<Ranges<Arc<Run>>>,
 }
 
 impl RunHandle for Arc<Run> {
@@ -159,6 +165,7 @@ impl Table {
             spilled_at: None,
             epoch: 0,
             emptied: 0,
+            lsn: 0,
             closed: false,
         };
         shared.budget.settle(0, state.hot.footprint_bytes());
@@ -266,20 +273,78 @@ impl Table {
         }
     }
 
+    /// The log that tells of writes to this table; none for temporary tables.
+    pub(crate) fn log(&self) -> Option<&Log> {
+        self.name.as_ref()?;
+        self.shared.log.get()
+    }
+
+    /// Whether nothing of the table can be spilled, since the log failed that vouches for it.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.log().is_some_and(|log| log.failure().is_some())
+    }
+
     fn empty(&self, close: bool) -> Result<Emptied, TableError> {
         let _structure = self.structure.lock();
         if self.is_closed() {
             return Err(self.closed_error());
         }
-        if self.name.is_some() {
-            let id = self.id;
-            self.shared.record(if close {
-                Edit::Closed { id }
-            } else {
-                Edit::Cleared { id }
-            })?;
+        let emptied = match self.log() {
+            None => {
+                let lsn = self.state.lock().lsn;
+                self.record_emptied(close, lsn)?;
+                self.empty_ram(&mut self.state.lock(), close)
+            }
+            Some(log) => {
+                let mut state = self.state.lock();
+                let table = self.id;
+                let lsn = log.append(&Record::Emptied { table, close })?;
+                let emptied = self.empty_ram(&mut state, close);
+                state.logged(lsn);
+                drop(state);
+                // IMPORTANT: before the manifest says so, or writes before this one could be lost that
+                // a start would find it after.
+                log.sync_through(lsn)?;
+                if let Err(error) = self.record_emptied(close, lsn) {
+                    // A checkpoint would cut the only record of it.
+                    log.fail(&error.text);
+                    return Err(error);
+                }
+                emptied
+            }
+        };
+        for run in emptied.cold.runs() {
+            run.remove_on_drop();
         }
+        Ok(emptied)
+    }
+
+    /// Empties the table as the log says; says so in the manifest.
+    ///
+    /// # Errors
+    /// The change cannot be written down.
+    pub(crate) fn replay_emptied(&self, lsn: Lsn, close: bool) -> Result<Emptied, TableError> {
+        self.record_emptied(close, lsn)?;
         let mut state = self.state.lock();
+        let emptied = self.empty_ram(&mut state, close);
+        state.logged(lsn);
+        drop(state);
+        for run in emptied.cold.runs() {
+            run.remove_on_drop();
+        }
+        Ok(emptied)
+    }
+
+    fn record_emptied(&self, close: bool, lsn: Lsn) -> Result<(), TableError> {
+        let id = self.id;
+        match (&self.name, close) {
+            (None, _) => Ok(()),
+            (Some(_), true) => self.shared.record_durably(Edit::Closed { id }),
+            (Some(_), false) => self.shared.record_durably(Edit::Cleared { id, lsn }),
+        }
+    }
+
+    fn empty_ram(&self, state: &mut State, close: bool) -> Emptied {
         let bytes_before = state.ram_bytes();
         // What is being spilled is no longer in transit, so its run will not be taken in.
         let hot = std::mem::replace(&mut state.hot, HotMap::new());
@@ -290,15 +355,11 @@ impl Table {
         state.closed = close;
         let bytes_after = if close { 0 } else { state.ram_bytes() };
         self.shared.budget.settle(bytes_before, bytes_after);
-        drop(state);
-        for run in cold.runs() {
-            run.remove_on_drop();
-        }
-        Ok(Emptied {
+        Emptied {
             _hot: hot,
             _transit: transit,
-            _cold: cold,
-        })
+            cold,
+        }
     }
 
     /// Runs `read` on the pool, and answers with what it returns.
@@ -331,6 +392,12 @@ impl Table {
 }
 
 impl State {
+    /// A record of the log was applied.
+    fn logged(&mut self, lsn: Lsn) {
+        self.lsn = lsn;
+        self.hot.set_logged();
+    }
+
     /// The RAM that the table takes.
     fn ram_bytes(&self) -> usize {
         self.hot.footprint_bytes()

@@ -4,6 +4,12 @@
 //! immutable and stay readable in transit; the run of all is written without the lock; then, under
 //! it, the run takes their place. A spill that fails leaves the pieces in transit, where they are
 //! read and tried again.
+//!
+//! Of a table that has a log a sweep leaves nothing dirty behind (see `hot/sweep`), so each piece has a mark: the
+//! last record that was applied when it was taken out. Sweeps of deletes alone, and of what is
+//! clean, have none, and need none: a replay then meets runs that say of some keys that they were deleted, and
+//! applies to them all that the log has, from before the delete on. The delete is among it, and makes
+//! no difference of what was there; what comes after it is applied once.
 
 use std::{sync::Arc, thread, time::Instant};
 
@@ -114,13 +120,13 @@ impl Table {
     }
 
     /// The most that the next spill may take out, and whether that is in transit already.
-    fn next_spill_bytes(&self, bytes_target: usize) -> (usize, bool) {
+    pub(super) fn next_spill_bytes(&self, bytes_target: usize) -> (usize, bool) {
         let state = self.state.lock();
         if state.transit.is_empty() {
             let bytes = interval::bytes_max(bytes_target).max(state.hot.next_bytes());
             return (bytes, false);
         }
-        let bytes = state.transit.iter().map(|piece| piece.live_bytes()).sum();
+        let bytes = state.transit.iter().map(|piece| piece.run_bytes()).sum();
         (bytes, true)
     }
 
@@ -167,7 +173,7 @@ impl Table {
     }
 
     /// A stop keeps what named tables have, whatever the disk limit.
-    fn purpose(&self) -> Purpose {
+    pub(super) fn purpose(&self) -> Purpose {
         if self.shared.budget.is_stopping() {
             Purpose::Keep
         } else {
@@ -175,7 +181,7 @@ impl Table {
         }
     }
 
-    fn write_out(
+    pub(super) fn write_out(
         &self,
         store: &ColdStore,
         purpose: Purpose,
@@ -186,9 +192,32 @@ impl Table {
         let written = self
             .write_run(store, purpose, pieces)
             .map_err(|error| cold_error(&error))?;
+        if let Some(run) = &written.run
+            && let Err(error) = self.make_lasting(run, pieces)
+        {
+            run.remove_on_drop();
+            return Err(error);
+        }
         #[cfg(test)]
         self.shared.hooks.reached(super::hooks::Point::SpillWritten);
         self.take_in(pieces, written)
+    }
+
+    /// Brings a run to stable storage before the manifest says that it stands for records of the log, and
+    /// the log up to the last of these.
+    fn make_lasting(&self, run: &Run, pieces: &[Arc<Frozen>]) -> Result<(), TableError> {
+        let marks = pieces.iter().filter_map(|piece| piece.mark());
+        let Some(lsn) = marks.map(|mark| mark.lsn).max() else {
+            return Ok(());
+        };
+        run.sync_named().map_err(|error| cold_error(&error))?;
+        match self.log() {
+            // IMPORTANT: a batch of which a part is in the run may be in the log's buffer only. The rest of
+            // it would then be lost, and half a batch survive.
+            Some(log) => log.sync_through(lsn),
+            // It is replayed, and was synced before that.
+            None => Ok(()),
+        }
     }
 
     /// Whether an interval is in transit, or hot entries are there.
@@ -219,7 +248,7 @@ impl Table {
 
     /// Moves about `bytes_target` bytes of entries to transit, from where the last sweep ended, or less if
     /// much is kept. Returns what was freed at once.
-    fn sweep(
+    pub(super) fn sweep(
         &self,
         state: &mut MutexGuard<'_, super::State>,
         bytes_target: usize,
@@ -236,7 +265,10 @@ impl Table {
             let last = interval.last_of_step(state.hot.hand());
             let swept = state.hot.sweep(step_bytes, last, sweep);
             freed_bytes += swept.freed_bytes;
-            if let Some(frozen) = swept.frozen {
+            if let Some(mut frozen) = swept.frozen {
+                if !matches!(sweep, Sweep::Deletes | Sweep::Clean) {
+                    frozen.set_lsn(state.lsn);
+                }
                 bytes += frozen.live_bytes();
                 copies_bytes += frozen.footprint_bytes() - frozen.live_bytes();
                 state.transit.insert(0, Arc::new(frozen));
@@ -246,7 +278,7 @@ impl Table {
             if swept.ends {
                 // An interval does not wrap round; a hand near the end may have found nothing.
                 rounds += 1;
-                if !state.transit.is_empty() || rounds == 2 {
+                if !state.transit.is_empty() || rounds == 2 || sweep == Sweep::Checkpoint {
                     break;
                 }
             }
@@ -268,7 +300,7 @@ impl Table {
         let sources = pieces
             .iter()
             .map(|piece| FrozenSource::dirty(Arc::clone(piece), self.shared.hasher.clone()));
-        let bytes = pieces.iter().map(|piece| piece.live_bytes() as u64).sum();
+        let bytes = pieces.iter().map(|piece| piece.run_bytes() as u64).sum();
         let mut writer = None;
         for mut source in sources {
             while let Some(record) = source.head() {
@@ -314,6 +346,7 @@ impl Table {
                 run: run.id(),
                 first,
                 last,
+                marks: pieces.iter().filter_map(|piece| piece.mark()).collect(),
             };
             if let Err(error) = self.shared.record(edit) {
                 run.remove_on_drop();

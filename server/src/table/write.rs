@@ -4,11 +4,17 @@
 //! there in order and whole or not at all. Conditional operations whose keys lie below the hot map
 //! are looked up without the lock; what was found is brought into the hot map, and then the batch
 //! is applied there, if the keys have not changed meanwhile. If they have, they are looked up again.
+//!
+//! Writes to tables that have a log are logged as they are applied: blind ones as they came,
+//! conditional ones as what they came to, so that a replay decides nothing.
 
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
-use rhash_protocol::{ErrorCode, Op, Ops, Outcome, packed::push_outcome};
+use rhash_protocol::{
+    ErrorCode, Op, Ops, Outcome,
+    packed::{push_op, push_outcome},
+};
 
 use super::{
     Answer, PackedReply, State, Table, TableError, busy_error,
@@ -16,7 +22,11 @@ use super::{
     full_error,
     lookup::{Found, Hot, Lookup},
 };
-use crate::hot::{ArenaFull, CleanBase, Dirt, Origin, WARMED_AT_ONCE, counter_value};
+use crate::{
+    data_dir::Marks,
+    hot::{ArenaFull, CleanBase, Dirt, Origin, WARMED_AT_ONCE, counter_value},
+    log::{By, Log, Lsn, Record, ReplyRef},
+};
 
 /// What the outcomes of several operations together may have in bytes; a single one may have more.
 const OUTCOMES_BYTES_MAX: usize = 1 << 20;
@@ -27,6 +37,11 @@ impl Table {
     /// Applies a batch in order, all or nothing, and answers with the outcomes of its conditional
     /// operations.
     pub fn write(self: &Arc<Self>, ops: Ops<'_>) -> Answer<PackedReply> {
+        self.write_by(ops, None)
+    }
+
+    /// Applies a batch as [`write`](Self::write) does, for a request that may be sent again.
+    pub(crate) fn write_by(self: &Arc<Self>, ops: Ops<'_>, by: Option<By>) -> Answer<PackedReply> {
         let checked = match self.check(ops) {
             Ok(checked) => checked,
             Err(error) => return Answer::Ready(Err(error)),
@@ -44,12 +59,12 @@ impl Table {
             };
             if !looks.is_empty() {
                 drop(state);
-                return self.write_on_pool(ops, checked);
+                return self.write_on_pool(ops, by, checked);
             }
-            return Answer::Ready(self.apply(ops, &checked, state));
+            return Answer::Ready(self.apply(ops, by, &checked, state));
         }
         let state = self.state.lock();
-        Answer::Ready(self.apply(ops, &checked, state))
+        Answer::Ready(self.apply(ops, by, &checked, state))
     }
 
     /// In a server without a cold tier, whether the batch fits.
@@ -68,22 +83,28 @@ impl Table {
         })
     }
 
-    fn write_on_pool(self: &Arc<Self>, ops: Ops<'_>, checked: Checked) -> Answer<PackedReply> {
+    fn write_on_pool(
+        self: &Arc<Self>,
+        ops: Ops<'_>,
+        by: Option<By>,
+        checked: Checked,
+    ) -> Answer<PackedReply> {
         let count = ops.count() as u32;
         let bytes = ops.bytes().to_vec();
-        self.on_pool(move |table| table.write_conditional(Ops::new(count, &bytes), &checked))
+        self.on_pool(move |table| table.write_conditional(Ops::new(count, &bytes), by, &checked))
     }
 
     /// Looks for what the hot map does not know, until it knows all that the batch needs.
     fn write_conditional(
         self: &Arc<Self>,
         ops: Ops<'_>,
+        by: Option<By>,
         checked: &Checked,
     ) -> Result<PackedReply, TableError> {
         for _ in 0..LOOKS_MAX {
             let (looks, state) = self.look_for_all(ops, checked)?;
             if looks.is_empty() {
-                return self.apply(ops, checked, state);
+                return self.apply(ops, by, checked, state);
             }
             drop(state);
             let mut found = Vec::with_capacity(looks.len());
@@ -111,7 +132,7 @@ impl Table {
                 self.bring_in(&mut state, &found)?;
                 // Another key of the batch may have lost its clean base to an append meanwhile.
                 if !any_below(&state, ops, checked) {
-                    return self.apply(ops, checked, state);
+                    return self.apply(ops, by, checked, state);
                 }
             }
         }
@@ -169,47 +190,87 @@ impl Table {
         result.map_err(|ArenaFull| full_error())
     }
 
-    /// Applies a checked batch whose conditional keys the hot map knows.
+    /// Applies a checked batch whose conditional keys the hot map knows, and logs it.
     fn apply(
         &self,
         ops: Ops<'_>,
+        by: Option<By>,
         checked: &Checked,
         mut state: MutexGuard<'_, State>,
     ) -> Result<PackedReply, TableError> {
         if state.closed {
             return Err(self.closed_error());
         }
-        let bytes_before = state.hot.footprint_bytes();
+        let log = self.log();
+        if let Some(error) = log.and_then(Log::failure) {
+            return Err(error);
+        }
         if checked.conditional {
             check_outcomes(ops, outcomes_bytes(&state, ops, checked))?;
         }
-        // A conditional operation finds in RAM what was brought in for it, or was there.
-        let clean_base = if checked.conditional {
-            CleanBase::Stays
-        } else {
-            CleanBase::MayGo
-        };
+        let bytes_before = state.hot.footprint_bytes();
         let mut reply = PackedReply::default();
-        let mut result = Ok(());
-        let mut op_iter = ops.iter();
-        'batch: for places in checked.places.chunks(WARMED_AT_ONCE) {
-            state.hot.warm(places.iter().copied());
-            for (&place, op) in places.iter().zip(&mut op_iter) {
-                // The batch was read through before, so each operation is sound.
-                let Ok(op) = op else { break 'batch };
-                result = apply_op(&mut state, place, &op, clean_base, &mut reply);
-                if result.is_err() {
-                    break 'batch;
-                }
-            }
-        }
+        let mut effects = PackedReply::default();
+        let applied = if checked.conditional {
+            let effects = log.map(|_| &mut effects);
+            apply_conditional(&mut state, ops, checked, &mut reply, effects)
+        } else {
+            apply_blind(&mut state, ops, checked)
+        };
         self.shared
             .budget
             .settle(bytes_before, state.hot.footprint_bytes());
-        match result {
-            Ok(()) => Ok(reply),
-            Err(ArenaFull) => Err(full_error()),
+        applied.map_err(|ArenaFull| full_error())?;
+        if let Some(log) = log {
+            let blind = (ops.count() as u32, ops.bytes());
+            let (count, bytes) = if checked.conditional {
+                (effects.count, effects.bytes.as_slice())
+            } else {
+                blind
+            };
+            // IMPORTANT: under the same hold of the lock, so that the log has the table's writes in the
+            // order in which they were applied.
+            let lsn = log.append(&Record::Batch {
+                table: self.id,
+                by,
+                count,
+                ops: bytes,
+                reply: ReplyRef::Written(reply.count, &reply.bytes),
+            })?;
+            state.logged(lsn);
+            reply.lsn = lsn;
         }
+        Ok(reply)
+    }
+
+    /// Applies what the log says was written, where the runs do not say it already.
+    ///
+    /// # Errors
+    /// [`full_error`], if spilling does not make room.
+    pub(crate) fn replay(
+        &self,
+        lsn: Lsn,
+        ops: Ops<'_>,
+        marks: &Marks,
+    ) -> Result<(), TableError> {
+        ops.check()
+            .map_err(|malformed| bad_request(malformed.to_string()))?;
+        let mut state = self.state.lock();
+        for op in ops.iter() {
+            let op = op.map_err(|malformed| bad_request(malformed.to_string()))?;
+            let place = self.shared.hasher.hash(op.key()).place;
+            if marks.at(place) >= lsn {
+                continue;
+            }
+            let bytes_before = state.hot.footprint_bytes();
+            let applied = apply_op(&mut state, place, &op, CleanBase::MayGo);
+            self.shared
+                .budget
+                .settle(bytes_before, state.hot.footprint_bytes());
+            applied.map_err(|ArenaFull| full_error())?;
+        }
+        state.logged(lsn);
+        Ok(())
     }
 
     fn too_long_error(&self, bytes: u64) -> TableError {
@@ -261,62 +322,109 @@ fn any_below(state: &State, ops: Ops<'_>, checked: &Checked) -> bool {
     })
 }
 
-/// Applies one operation to the hot map.
+/// Applies a batch of blind operations.
+fn apply_blind(state: &mut State, ops: Ops<'_>, checked: &Checked) -> Result<(), ArenaFull> {
+    let mut op_iter = ops.iter();
+    for places in checked.places.chunks(WARMED_AT_ONCE) {
+        state.hot.warm(places.iter().copied());
+        for (&place, op) in places.iter().zip(&mut op_iter) {
+            // The batch was read through before, so each operation is sound.
+            let Ok(op) = op else { return Ok(()) };
+            apply_op(state, place, &op, CleanBase::MayGo)?;
+        }
+    }
+    Ok(())
+}
+
+/// Applies a batch, and pushes what its conditional operations came to as outcomes, and, if asked for, what
+/// all of it came to as blind operations.
+fn apply_conditional(
+    state: &mut State,
+    ops: Ops<'_>,
+    checked: &Checked,
+    reply: &mut PackedReply,
+    mut effects: Option<&mut PackedReply>,
+) -> Result<(), ArenaFull> {
+    for (&place, op) in checked.places.iter().zip(ops.iter()) {
+        let Ok(op) = op else { return Ok(()) };
+        let mut sum = [0; 8];
+        let Some(effect) = decide(state, place, &op, reply, &mut sum) else {
+            continue;
+        };
+        // A conditional operation finds in RAM what was brought in for it, or was there.
+        apply_op(state, place, &effect, CleanBase::Stays)?;
+        if let Some(effects) = &mut effects {
+            push_op(&mut effects.bytes, &effect);
+            effects.count += 1;
+        }
+    }
+    Ok(())
+}
+
+/// What an operation comes to as a blind one; none if it changes nothing. Pushes its outcome, if it has one.
+fn decide<'a>(
+    state: &State,
+    place: u64,
+    op: &Op<'a>,
+    reply: &mut PackedReply,
+    sum: &'a mut [u8; 8],
+) -> Option<Op<'a>> {
+    match *op {
+        Op::Put { .. } | Op::Append { .. } | Op::Add { .. } | Op::Discard { .. } => Some(*op),
+        Op::PutIfAbsent { key, value } => {
+            let there = push_current(state, place, key, reply);
+            (!there).then_some(Op::Put { key, value })
+        }
+        Op::Replace { key, value } => {
+            let there = push_current(state, place, key, reply);
+            there.then_some(Op::Put { key, value })
+        }
+        Op::Remove { key } => {
+            let there = push_current(state, place, key, reply);
+            there.then_some(Op::Discard { key })
+        }
+        Op::CompareAndSwap { key, expected, new } => {
+            let current = current_value(state, place, key);
+            if current.as_deref() != expected {
+                push_value(reply, current.as_deref());
+                return None;
+            }
+            push_outcome(&mut reply.bytes, &Outcome::Swapped);
+            reply.count += 1;
+            match new {
+                Some(value) => Some(Op::Put { key, value }),
+                None => expected.is_some().then_some(Op::Discard { key }),
+            }
+        }
+        Op::AddAndGet { key, delta } => {
+            let current = current_value(state, place, key);
+            let before = current.map_or(0, |bytes| counter_value(&bytes));
+            *sum = before.wrapping_add(delta).to_le_bytes();
+            push_value(reply, Some(sum));
+            Some(Op::Put { key, value: sum })
+        }
+    }
+}
+
+/// Applies a blind operation to the hot map.
+#[inline]
 fn apply_op(
     state: &mut State,
     place: u64,
     op: &Op<'_>,
     clean_base: CleanBase,
-    reply: &mut PackedReply,
 ) -> Result<(), ArenaFull> {
     match *op {
         Op::Put { key, value } => state.hot.put(place, key, value),
         Op::Append { key, bytes } => state.hot.append(place, key, bytes, clean_base),
         Op::Add { key, delta } => state.hot.add(place, key, delta),
         Op::Discard { key } => discard(state, place, key),
-        Op::PutIfAbsent { key, value } => {
-            if push_current(state, place, key, reply) {
-                Ok(())
-            } else {
-                state.hot.put(place, key, value)
-            }
-        }
-        Op::Replace { key, value } => {
-            if push_current(state, place, key, reply) {
-                state.hot.put(place, key, value)
-            } else {
-                Ok(())
-            }
-        }
-        Op::Remove { key } => {
-            if push_current(state, place, key, reply) {
-                discard(state, place, key)
-            } else {
-                Ok(())
-            }
-        }
-        Op::CompareAndSwap { key, expected, new } => {
-            let current = current_value(state, place, key);
-            if current.as_deref() != expected {
-                push_value(reply, current.as_deref());
-                return Ok(());
-            }
-            push_outcome(&mut reply.bytes, &Outcome::Swapped);
-            reply.count += 1;
-            match new {
-                Some(new) => state.hot.put(place, key, new),
-                None if expected.is_some() => discard(state, place, key),
-                None => Ok(()),
-            }
-        }
-        Op::AddAndGet { key, delta } => {
-            let current = current_value(state, place, key);
-            let sum = current
-                .map_or(0, |bytes| counter_value(&bytes))
-                .wrapping_add(delta);
-            push_value(reply, Some(&sum.to_le_bytes()));
-            state.hot.put(place, key, &sum.to_le_bytes())
-        }
+        // These come here as what they were decided to be.
+        Op::PutIfAbsent { .. }
+        | Op::Replace { .. }
+        | Op::Remove { .. }
+        | Op::CompareAndSwap { .. }
+        | Op::AddAndGet { .. } => Ok(()),
     }
 }
 

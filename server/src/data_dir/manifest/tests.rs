@@ -12,6 +12,8 @@ fn table(name: &str) -> TableState {
         kind: TableKind::Lists,
         codec: "bytes".to_owned(),
         ranges: Ranges::new(),
+        marks: Marks::default(),
+        emptied: 0,
     }
 }
 
@@ -31,12 +33,18 @@ fn edits() -> Vec<Edit> {
             run: 10,
             first: 0,
             last: u64::MAX,
+            marks: vec![Mark {
+                first: 5,
+                last: u64::MAX,
+                lsn: 30,
+            }],
         },
         Edit::Spilled {
             id: 1,
             run: 11,
             first: 0,
             last: 1 << 60,
+            marks: vec![],
         },
         Edit::Split { id: 1, at: 1 << 63 },
         Edit::Spilled {
@@ -44,6 +52,7 @@ fn edits() -> Vec<Edit> {
             run: 12,
             first: 5,
             last: 9,
+            marks: vec![],
         },
         Edit::Merged {
             id: 1,
@@ -57,7 +66,11 @@ fn edits() -> Vec<Edit> {
             removed: vec![10],
             added: None,
         },
-        Edit::Cleared { id: 2 },
+        Edit::Cleared { id: 2, lsn: 33 },
+        Edit::Checkpoint {
+            lsn: 20,
+            logs: true,
+        },
         Edit::Closed { id: 2 },
         Edit::Stopped { next_table: 7 },
     ]
@@ -88,6 +101,40 @@ fn a_manifest_is_read_as_it_was_recorded() {
     assert_eq!(ranges.at(0).runs, [13]);
     // A run serves both halves of a split, even if it reaches into one only.
     assert_eq!(ranges.at(u64::MAX).runs, [11]);
+    let marks = &state.tables[&1].marks;
+    assert_eq!((marks.at(4), marks.at(5), state.checkpoint), (0, 30, 20));
+}
+
+/// What a server of format 1 wrote, byte by byte: tables, a clear and a spill without numbers of the log.
+#[test]
+fn a_manifest_of_format_1_is_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut bytes = b"rhash-mf\x01\0\0\0".to_vec();
+    for payload in [
+        b"\x01\x05\x03one\x01\x05bytes\x01\x00\x00".as_slice(),
+        b"\x03\x05",
+        b"\x04\x05\x0a\x00\x09",
+        b"\x07\x08",
+    ] {
+        bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+        bytes.extend_from_slice(payload);
+    }
+    let path = dir.path().join("MANIFEST");
+    fs::write(&path, &bytes).expect("a file");
+    let (manifest, torn) = Manifest::open(dir.path()).expect("an old manifest");
+    assert_eq!((torn, manifest.was_stopped()), (0, true));
+    let mut one = table("one");
+    one.ranges.add(&10, 0, 9);
+    assert_eq!(manifest.state().tables[&5], one);
+    assert_eq!((manifest.state().next_table, manifest.state().logs), (8, false));
+    assert_eq!(fs::read(&path).expect("it was written anew")[8], 2);
+    bytes[8] = 3;
+    fs::write(&path, &bytes).expect("a file");
+    assert!(matches!(
+        Manifest::open(dir.path()),
+        Err(DataDirError::Format { found: 3, .. })
+    ));
 }
 
 #[test]
@@ -146,9 +193,10 @@ fn a_manifest_that_grows_is_written_anew() {
                 run,
                 first: 0,
                 last: u64::MAX,
+                marks: vec![],
             })
             .expect("a record");
-        manifest.record(Edit::Cleared { id: 1 }).expect("a record");
+        manifest.record(Edit::Cleared { id: 1, lsn: 0 }).expect("a record");
     }
     let length = fs::metadata(dir.path().join("MANIFEST"))
         .expect("a file")

@@ -6,10 +6,11 @@ use fastrand::Rng;
 use rhash_protocol::{Op, TableKind};
 
 use super::support::{
-    Came, contains, first_seed, get, open, open_table, scan, sequences, tiny, wait, write,
+    Came, contains, first_seed, get, open, open_logged, open_table, scan, sequences, tiny, wait, write,
 };
 use crate::{
     hot::{SWEEPS, Sweep},
+    log::{Durability, Lsn},
     store::Store,
     table::{MergeDone, Need, Table},
 };
@@ -36,12 +37,19 @@ struct Visited {
     large_values: u64,
     shared_runs: u64,
     cold_tombstones: u64,
+    crashes: u64,
+    lost_writes: u64,
+    replayed: u64,
+    checkpoints: u64,
 }
 
 struct Sequence<'a> {
     rng: Rng,
     dir: &'a Path,
     place_bits: u32,
+    durability: Durability,
+    /// The writes that may be lost, oldest first: the record of each, and the map before it.
+    unacked: Vec<(Lsn, Model)>,
     kind: TableKind,
     store: Arc<Store>,
     table: Arc<Table>,
@@ -138,7 +146,7 @@ fn add(model: &mut Model, key: Vec<u8>, delta: i64) -> Vec<u8> {
 }
 
 impl<'a> Sequence<'a> {
-    fn new(seed: u64, dir: &'a Path, place_bits: u32) -> Self {
+    fn new(seed: u64, dir: &'a Path, place_bits: u32, durability: Durability) -> Self {
         let mut rng = Rng::with_seed(seed);
         let kind = [TableKind::Values, TableKind::Lists, TableKind::Counters][rng.usize(..3)];
         let keys = (0..rng.usize(5..60))
@@ -153,12 +161,14 @@ impl<'a> Sequence<'a> {
                 key
             })
             .collect();
-        let store = open(Some(dir), tiny(place_bits));
+        let store = open_logged(dir, tiny(place_bits), durability);
         let table = open_table(&store, "t", kind);
         Self {
             rng,
             dir,
             place_bits,
+            durability,
+            unacked: Vec::new(),
             kind,
             store,
             table,
@@ -198,11 +208,18 @@ impl<'a> Sequence<'a> {
                 let sweep = self.any_sweep();
                 drop(self.table.take_out(self.rng.usize(1..4096), sweep));
             }
-            84..94 => self.merge(visited),
+            84..90 => self.merge(visited),
+            90..94 if self.durability == Durability::None => self.merge(visited),
+            90..92 => {
+                self.store.checkpoint().expect("a checkpoint");
+                visited.checkpoints += 1;
+            }
+            92..94 => self.crash(visited),
             94..96 => self.restart(visited),
             96 => {
                 self.table.clear().expect("a clear");
                 self.model.clear();
+                self.unacked.clear();
             }
             97 => self.close_and_make_anew(),
             _ => {
@@ -270,6 +287,13 @@ impl<'a> Sequence<'a> {
         };
         let batch: Vec<Owned> = (0..count).map(|_| self.operation(visited)).collect();
         let ops: Vec<Op<'_>> = batch.iter().map(Owned::op).collect();
+        if let Some(log) = self.store.log() {
+            if self.rng.u8(..4) == 0 {
+                log.wait_acked(log.last()).expect("it is written");
+                self.unacked.clear();
+            }
+            self.unacked.push((log.last() + 1, self.model.clone()));
+        }
         let mut after = self.model.clone();
         let expected: Vec<Came> = batch.iter().filter_map(|op| op.apply(&mut after)).collect();
         match write(&self.table, &ops) {
@@ -387,7 +411,27 @@ impl<'a> Sequence<'a> {
         visited.merges += self.store.stats().merges;
         visited.restarts += 1;
         self.store.stop().expect("a clean stop");
+        self.unacked.clear();
         self.reopen();
+    }
+
+    /// As a kill does: what waits in RAM to be written to the log is lost.
+    fn crash(&mut self, visited: &mut Visited) {
+        visited.crashes += 1;
+        let log = self.store.log().expect("a log");
+        log.abandon();
+        let acked = (0..=log.last()).rev().find(|lsn| log.is_acked(*lsn));
+        self.reopen();
+        let survived = self.store.log().expect("a log").last();
+        assert!(acked.is_some_and(|acked| acked <= survived));
+        let lost = self.unacked.iter().position(|(lsn, _)| *lsn > survived);
+        if let Some(first) = lost {
+            visited.lost_writes += (self.unacked.len() - first) as u64;
+            self.model = self.unacked[first].1.clone();
+        }
+        self.unacked.clear();
+        visited.replayed += u64::from(self.table.hot_use().bytes > 2000);
+        self.check_all();
     }
 
     fn reopen(&mut self) {
@@ -395,7 +439,7 @@ impl<'a> Sequence<'a> {
         let placeholder = open(None, tiny(64));
         self.table = open_table(&placeholder, "t", self.kind);
         self.store = placeholder;
-        self.store = open(Some(self.dir), tiny(self.place_bits));
+        self.store = open_logged(self.dir, tiny(self.place_bits), self.durability);
         self.table = open_table(&self.store, "t", self.kind);
     }
 
@@ -404,16 +448,17 @@ impl<'a> Sequence<'a> {
         assert_eq!(self.store.stats().tables.len(), 0);
         self.table = open_table(&self.store, "t", self.kind);
         self.model.clear();
+        self.unacked.clear();
     }
 }
 
-fn run_sequences(count: u64, place_bits: u32) -> Visited {
+fn run_sequences(count: u64, place_bits: u32, durability: Durability) -> Visited {
     let first = first_seed();
     let mut visited = Visited::default();
     for seed in first..first + count {
         let dir = tempfile::tempdir().expect("a directory");
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Sequence::new(seed, dir.path(), place_bits).run(&mut visited);
+            Sequence::new(seed, dir.path(), place_bits, durability).run(&mut visited);
         }));
         if let Err(panic) = run {
             eprintln!(
@@ -428,7 +473,7 @@ fn run_sequences(count: u64, place_bits: u32) -> Visited {
 
 #[test]
 fn every_operation_agrees_with_a_map_in_every_state() {
-    let visited = run_sequences(sequences(150), 64);
+    let visited = run_sequences(sequences(150), 64, Durability::None);
     if sequences(150) < 100 {
         return;
     }
@@ -453,5 +498,30 @@ fn every_operation_agrees_with_a_map_in_every_state() {
 
 #[test]
 fn every_operation_agrees_with_a_map_where_all_places_collide() {
-    run_sequences(sequences(60), 8);
+    run_sequences(sequences(60), 8, Durability::None);
+}
+
+#[test]
+fn what_was_written_to_the_log_survives_crashes_and_is_applied_once() {
+    let visited = run_sequences(sequences(40), 64, Durability::EverySec);
+    if sequences(40) < 30 {
+        return;
+    }
+    for (count, what) in [
+        (visited.crashes, "crashes"),
+        (visited.lost_writes, "writes lost"),
+        (visited.replayed, "replays"),
+        (visited.checkpoints, "checkpoints"),
+        (visited.restarts, "restarts"),
+        (visited.merges, "merges"),
+        (visited.in_transit, "reads in transit"),
+        (visited.promoted, "promotions"),
+    ] {
+        assert!(count > 0, "no {what}");
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled_where_all_places_collide() {
+    run_sequences(sequences(20), 8, Durability::Always);
 }

@@ -9,6 +9,7 @@ use rhash_protocol::{
 
 use crate::{
     cold::Faults,
+    log::Durability,
     store::{Store, StoreConfig, Tiny},
     table::{Answer, Table, TableError},
 };
@@ -27,6 +28,14 @@ pub(super) fn tiny(place_bits: u32) -> Tiny {
 /// A store in `dir`, or one without a disk.
 pub(super) fn open(dir: Option<&Path>, tiny: Tiny) -> Arc<Store> {
     Store::open(config(dir, tiny)).expect("a store")
+}
+
+/// A store that logs, with segments so short that there are several.
+pub(super) fn open_logged(dir: &Path, tiny: Tiny, durability: Durability) -> Arc<Store> {
+    let mut config = config(Some(dir), tiny);
+    config.durability = durability;
+    config.log_limit_bytes = 64 << 10;
+    Store::open(config).expect("a store")
 }
 
 /// A store whose disk fails when it is told to.

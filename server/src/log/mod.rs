@@ -1,0 +1,526 @@
+//! The write-ahead log of named tables: what was acknowledged survives the process, and at the level
+//! `always` the machine.
+//!
+//! Records are numbered and put into a buffer under the lock of the table that they change, which is
+//! a copy of bytes and no I/O, so their order is the order of changes for each table. One thread writes what
+//! gathered, another brings it to stable storage; an answer is held back until its record is as safe
+//! as the level asks. The log is a row of segments; a checkpoint begins a new one, writes all older
+//! changes into runs, and then removes the segments before. What a record says, and how it is applied
+//! at a start, belongs to tables and sessions.
+
+mod files;
+mod record;
+mod segment;
+mod replay;
+mod ledger;
+mod progress;
+mod writer;
+#[cfg(test)]
+pub(crate) mod memory_files;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+use rhash_protocol::{ErrorCode, WireError};
+
+pub(crate) use files::{DiskFiles, LogFiles};
+pub(crate) use ledger::Ledger;
+pub(crate) use record::{By, Holding, OwnedReply, Record, ReplyRef, SessionRecord};
+pub use replay::LogError;
+pub(crate) use replay::{Found, read_log};
+
+use crate::session::SessionId;
+use progress::Progress;
+use segment::HEADER_BYTES;
+use writer::Writer;
+
+/// Numbers a record; each is one more than the one before, over all tables of a server.
+pub type Lsn = u64;
+
+/// A write waits no longer than this for room in the log.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(60);
+/// It looks again this often, should a wake-up have been for others.
+const ROOM_LOOK: Duration = Duration::from_millis(20);
+/// At `everysec`, writes wait once what was written first is so old and not on stable storage.
+const UNSYNCED_AGE_MAX: Duration = Duration::from_millis(1500);
+
+/// How safe a write to a named table is when it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// As safe as RAM: it survives a clean stop.
+    None,
+    /// It survives the process; a machine that fails loses the last 1.5 seconds at most.
+    EverySec,
+    /// It survives the machine.
+    Always,
+}
+
+/// How a log is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogOptions {
+    /// When a write is acknowledged.
+    pub(crate) durability: Durability,
+    /// What may wait to be written, unless one record has more by itself.
+    pub(crate) buffer_bytes: usize,
+    /// A segment ends beyond this.
+    pub(crate) segment_bytes: u64,
+    /// Writers wait for a checkpoint beyond this.
+    pub(crate) limit_bytes: u64,
+    /// Tells the data directory from others.
+    pub(crate) mark: u32,
+}
+
+/// Which writes are let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admit {
+    /// Those for which there is room.
+    Any,
+    /// Discards, also where a disk is full: they are what makes room.
+    Discards,
+}
+
+/// The log of a server.
+#[derive(Debug)]
+pub(crate) struct Log {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    files: Arc<dyn LogFiles>,
+    options: LogOptions,
+    /// Taken after the locks of tables; held for a copy of bytes.
+    intake: Mutex<Intake>,
+    /// Wakes the thread that writes.
+    work: Condvar,
+    progress: Progress,
+    /// The number of the last record.
+    last: AtomicU64,
+    /// What all segments have, but for what waits.
+    bytes: AtomicU64,
+    /// Nothing more is written, not even what waits: as if the process had been killed.
+    abandoned: AtomicBool,
+}
+
+/// What waits to be written.
+#[derive(Debug)]
+struct Intake {
+    next: Lsn,
+    chunks: VecDeque<Chunk>,
+    /// Of the chunks, and of the one that is being written.
+    waiting_bytes: usize,
+    /// What writes that were let in may still add.
+    reserved_bytes: usize,
+    /// A buffer to be used again.
+    spare: Vec<u8>,
+    ledger: Ledger,
+    closed: bool,
+}
+
+/// Records in a row, as bytes.
+#[derive(Debug, Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    first: Lsn,
+    last: Lsn,
+    /// It shall begin a new segment, if there is room for one.
+    begins_segment: bool,
+}
+
+/// Room in the log's buffer, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct LogRoom {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Drop for LogRoom {
+    fn drop(&mut self) {
+        self.shared.intake.lock().reserved_bytes -= self.bytes;
+        self.shared.progress.wake_async();
+    }
+}
+
+impl Log {
+    /// Goes on with a log after what was found of it, in a new segment.
+    ///
+    /// # Errors
+    /// [`LogError`] if what is there cannot be synced, or the segment not be made.
+    pub(crate) fn start(
+        files: Arc<dyn LogFiles>,
+        options: LogOptions,
+        found: &Found,
+        ledger: Ledger,
+    ) -> Result<Self, LogError> {
+        let mut segments = found.segments.clone();
+        let io_error = |what, first| replay::io_error(&*files, what, first);
+        if let Some(&(first, _)) = segments.last() {
+            if first == found.next {
+                // It has no records, and its name is the new one's.
+                segments.pop();
+                files.remove(first).map_err(io_error("remove", first))?;
+            } else {
+                // Its end may have been cut, or be in the page cache alone.
+                let sync = || files.open(first)?.sync();
+                sync().map_err(io_error("sync", first))?;
+            }
+        }
+        let bytes = segments.iter().map(|(_, bytes)| bytes).sum::<u64>() + HEADER_BYTES as u64;
+        let writer = Writer::begin(&files, &options, found.next)
+            .map_err(io_error("make", found.next))?;
+        let shared = Arc::new(Shared {
+            intake: Mutex::new(Intake {
+                next: found.next,
+                chunks: VecDeque::new(),
+                waiting_bytes: 0,
+                reserved_bytes: 0,
+                spare: Vec::new(),
+                ledger,
+                closed: false,
+            }),
+            work: Condvar::new(),
+            progress: Progress::new(found.next - 1, segments, found.next, writer.file()),
+            last: AtomicU64::new(found.next - 1),
+            bytes: AtomicU64::new(bytes),
+            abandoned: AtomicBool::new(false),
+            files,
+            options,
+        });
+        let log = Self {
+            shared,
+            threads: Mutex::default(),
+        };
+        let shared = Arc::clone(&log.shared);
+        log.start_thread("log", move || writer.run(&shared))?;
+        let shared = Arc::clone(&log.shared);
+        log.start_thread("log-sync", move || writer::sync_loop(&shared))?;
+        Ok(log)
+    }
+
+    fn start_thread(
+        &self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), LogError> {
+        let started = thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(writer::STACK_BYTES)
+            .spawn(run);
+        let files = &*self.shared.files;
+        let thread = started.map_err(replay::io_error(files, "start a thread for", 0))?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// How safe an answered write is.
+    pub(crate) fn durability(&self) -> Durability {
+        self.shared.options.durability
+    }
+
+    /// The number of the last record.
+    pub(crate) fn last(&self) -> Lsn {
+        self.shared.last.load(Relaxed)
+    }
+
+    /// What the log takes on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Relaxed)
+    }
+
+    /// Whether it is time for a checkpoint: beyond half of what the log may take.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        self.bytes() > self.shared.options.limit_bytes / 2
+    }
+
+    /// Why no more is logged, if the disk failed.
+    pub(crate) fn failure(&self) -> Option<WireError> {
+        self.shared.progress.failure()
+    }
+
+    /// Why only discards are logged, or nothing.
+    pub(crate) fn trouble(&self) -> Option<WireError> {
+        self.shared.progress.trouble()
+    }
+
+    /// Waits for room for a record of about so many bytes; hold what is returned until it was appended.
+    ///
+    /// # Errors
+    /// `Storage` if the log failed, `DiskFull` if it has no room on disk, `Busy` after a long wait.
+    pub(crate) async fn admit(&self, bytes: usize, admit: Admit) -> Result<LogRoom, WireError> {
+        let began = Instant::now();
+        loop {
+            let moved = self.shared.progress.moved();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if let Some(room) = self.try_admit(bytes, admit)? {
+                return Ok(room);
+            }
+            if began.elapsed() > ROOM_WAIT_MAX {
+                return Err(self.no_room(bytes));
+            }
+            // Elapsing is no failure: the loop looks again.
+            drop(tokio::time::timeout(ROOM_LOOK, moved).await);
+        }
+    }
+
+    fn try_admit(&self, bytes: usize, admit: Admit) -> Result<Option<LogRoom>, WireError> {
+        let progress = &self.shared.progress;
+        if let Some(error) = progress.failure() {
+            return Err(error);
+        }
+        if admit == Admit::Any {
+            if let Some(error) = progress.trouble() {
+                return Err(error);
+            }
+            if self.bytes() > self.shared.options.limit_bytes {
+                return Ok(None);
+            }
+        }
+        if self.durability() == Durability::EverySec && progress.unsynced_age() > UNSYNCED_AGE_MAX {
+            return Ok(None);
+        }
+        let mut intake = self.shared.intake.lock();
+        let taken = intake.waiting_bytes + intake.reserved_bytes;
+        if taken > 0 && taken + bytes > self.shared.options.buffer_bytes {
+            return Ok(None);
+        }
+        intake.reserved_bytes += bytes;
+        drop(intake);
+        Ok(Some(LogRoom {
+            shared: Arc::clone(&self.shared),
+            bytes,
+        }))
+    }
+
+    fn no_room(&self, bytes: usize) -> WireError {
+        WireError {
+            code: ErrorCode::Busy,
+            text: format!(
+                "no room for {bytes} bytes in the log after {} s (it has {} of {} bytes): the disk does \
+                 not keep up with the writes; try again, or give the server a larger --log-limit",
+                ROOM_WAIT_MAX.as_secs(),
+                self.bytes(),
+                self.shared.options.limit_bytes
+            ),
+        }
+    }
+
+    /// Appends a record: a copy of bytes, no I/O. For a change of a table, call it under that table's lock.
+    ///
+    /// # Errors
+    /// The log has failed; nothing was appended.
+    pub(crate) fn append(&self, record: &Record<'_>) -> Result<Lsn, WireError> {
+        if let Some(error) = self.shared.progress.failure() {
+            return Err(error);
+        }
+        let mut intake = self.shared.intake.lock();
+        if intake.closed {
+            return Err(stopping());
+        }
+        let lsn = self.shared.push(&mut intake, record);
+        drop(intake);
+        self.shared.work.notify_one();
+        Ok(lsn)
+    }
+
+    /// Appends a record that begins a session, unless that has begun.
+    ///
+    /// # Errors
+    /// The log has failed.
+    pub(crate) fn begin_session(
+        &self,
+        session: SessionId,
+        record: impl FnOnce() -> SessionRecord,
+    ) -> Result<(), WireError> {
+        if self.shared.intake.lock().ledger.has(session) {
+            return Ok(());
+        }
+        self.append(&Record::Session(Box::new(record()))).map(drop)
+    }
+
+    /// Appends that a session is over, if it ever began.
+    pub(crate) fn end_session(&self, session: SessionId) {
+        if self.shared.intake.lock().ledger.has(session) {
+            // A log that failed tells of it no more; the session's lease then begins anew at the next start.
+            drop(self.append(&Record::Ended { session }));
+        }
+    }
+
+    /// Whether a record is as safe as the level asks.
+    pub(crate) fn is_acked(&self, lsn: Lsn) -> bool {
+        self.shared.progress.reached(self.durability(), lsn)
+    }
+
+    /// Waits until a record is as safe as the level asks.
+    ///
+    /// # Errors
+    /// The log failed before.
+    pub(crate) async fn acked(&self, lsn: Lsn) -> Result<(), WireError> {
+        self.shared.progress.wait_async(self.durability(), lsn).await
+    }
+
+    /// Waits until a record is on stable storage.
+    ///
+    /// # Errors
+    /// The log failed before.
+    pub(crate) async fn synced(&self, lsn: Lsn) -> Result<(), WireError> {
+        self.shared.progress.want(lsn);
+        self.shared.progress.wait_async(Durability::Always, lsn).await
+    }
+
+    /// Blocks until a record is on stable storage.
+    ///
+    /// # Errors
+    /// The log failed before.
+    pub(crate) fn sync_through(&self, lsn: Lsn) -> Result<(), WireError> {
+        self.shared.progress.want(lsn);
+        self.shared.progress.wait(Durability::Always, lsn)
+    }
+
+    /// Blocks until a record is as safe as the level asks.
+    ///
+    /// # Errors
+    /// The log failed before.
+    pub(crate) fn wait_acked(&self, lsn: Lsn) -> Result<(), WireError> {
+        self.shared.progress.wait(self.durability(), lsn)
+    }
+
+    /// Begins a new segment, which tells of all sessions; returns the last record before it.
+    pub(crate) fn begin_checkpoint(&self) -> Lsn {
+        let mut intake = self.shared.intake.lock();
+        let first = intake.next;
+        let last = first - 1;
+        let sessions = intake.ledger.snapshot();
+        intake.chunks.push_back(Chunk {
+            first,
+            last,
+            begins_segment: true,
+            ..Chunk::default()
+        });
+        for session in sessions {
+            self.shared
+                .push(&mut intake, &Record::Session(Box::new(session)));
+        }
+        drop(intake);
+        self.shared.work.notify_one();
+        last
+    }
+
+    /// Removes the segments whose records are all up to `through`.
+    ///
+    /// # Errors
+    /// A file cannot be removed; it is tried again by the next checkpoint.
+    pub(crate) fn cut(&self, through: Lsn) -> Result<(), LogError> {
+        let files = &*self.shared.files;
+        while let Some((first, bytes)) = self.shared.progress.oldest_through(through) {
+            files
+                .remove(first)
+                .map_err(replay::io_error(files, "remove", first))?;
+            self.shared.progress.forget_oldest(first);
+            self.shared.bytes.fetch_sub(bytes, Relaxed);
+        }
+        self.shared.progress.wake_async();
+        files
+            .sync_names()
+            .map_err(replay::io_error(files, "sync the directory of", through))
+    }
+
+    /// Takes no more writes: something that they rely on failed.
+    pub(crate) fn fail(&self, why: &str) {
+        self.shared.fail(why);
+    }
+
+    /// The sessions that a start would find.
+    pub(crate) fn sessions(&self) -> Vec<SessionRecord> {
+        self.shared.intake.lock().ledger.snapshot()
+    }
+
+    /// Writes and syncs all that waits, and ends the threads. Nothing may be appended after this.
+    pub(crate) fn stop(&self) {
+        self.shared.intake.lock().closed = true;
+        self.shared.work.notify_one();
+        self.join();
+    }
+
+    /// Ends the threads at once, as if the process had been killed.
+    pub(crate) fn abandon(&self) {
+        self.shared.abandoned.store(true, Relaxed);
+        // Whoever waits for a record waits in vain.
+        self.shared.progress.fail(stopping());
+        self.shared.intake.lock().closed = true;
+        self.shared.work.notify_one();
+        self.join();
+    }
+
+    fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log had panicked");
+            }
+        }
+    }
+}
+
+fn stopping() -> WireError {
+    WireError {
+        code: ErrorCode::ShuttingDown,
+        text: "the server is stopping".to_owned(),
+    }
+}
+
+impl Drop for Log {
+    // Without a stop before, this is as a crash.
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+impl Shared {
+    /// Puts a record at the end of what waits.
+    fn push(&self, intake: &mut Intake, record: &Record<'_>) -> Lsn {
+        let lsn = intake.next;
+        intake.next += 1;
+        let unsynced = u32::try_from(lsn - self.progress.synced()).unwrap_or(u32::MAX);
+        if intake.chunks.is_empty() {
+            let bytes = std::mem::take(&mut intake.spare);
+            intake.chunks.push_back(Chunk {
+                bytes,
+                first: lsn,
+                ..Chunk::default()
+            });
+        }
+        if let Some(chunk) = intake.chunks.back_mut() {
+            let bytes_before = chunk.bytes.len();
+            record::push_record(&mut chunk.bytes, lsn, unsynced, record);
+            chunk.last = lsn;
+            intake.waiting_bytes += chunk.bytes.len() - bytes_before;
+        }
+        intake.ledger.apply(record);
+        self.last.store(lsn, Relaxed);
+        lsn
+    }
+
+    fn fail(&self, why: &str) {
+        if self.progress.fail(WireError {
+            code: ErrorCode::Storage,
+            text: format!(
+                "the log failed ({why}): named tables take no more writes until the server is \
+                 started again, and the last ones may be lost; reads and temporary tables go on"
+            ),
+        }) {
+            tracing::error!(why, "the log failed; named tables take no more writes");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Sessions of an earlier server, as its log tells of them: their clients may take them up again.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use rhash_protocol::{ErrorCode, Outcomes, Response, WireError};
+use tokio::time::Instant;
+
+use super::{Desk, Held, Holders, Link, Session, Sessions, replies::Replies};
+use crate::{
+    access::{Access, grant::Grant, tokens::TokenHash},
+    dispatch::encode,
+    log::{OwnedReply, SessionRecord},
+    store::Store,
+};
+
+impl Sessions {
+    /// Takes up the sessions that the log tells of, each for the length of a lease. Those whose token is no
+    /// longer valid end.
+    pub(crate) fn restore(&self, store: &Store, access: &Access, holders: &Holders) {
+        let expires = Instant::now() + self.lease;
+        for record in store.logged_sessions() {
+            let (name, hash) = record.token.clone();
+            let known = Grant {
+                name,
+                hash: hash.map(TokenHash::from_bytes),
+                ..Grant::everything()
+            };
+            let mut by_id = self.by_id.lock();
+            let grant = access.renew(&known);
+            let has_room = (by_id.len() as u64) < self.sessions_max;
+            let Some(grant) = grant.filter(|_| has_room) else {
+                if let Some(log) = store.log() {
+                    log.end_session(record.id);
+                }
+                continue;
+            };
+            let session = Arc::new(Session {
+                id: record.id,
+                secret: record.secret,
+                desk: Arc::new(tokio::sync::Mutex::new(desk_of(&record, store))),
+                notices: Arc::default(),
+                grant: RwLock::new(grant),
+                link: Mutex::new(Link::Lost { expires }),
+            });
+            for (table, _) in &record.tables {
+                if store.table(*table).is_ok() {
+                    holders.open(*table, record.id, &session.notices);
+                }
+            }
+            by_id.insert(record.id, session);
+        }
+        self.lost.notify_one();
+    }
+}
+
+/// What a session had, but for what ended with its server.
+fn desk_of(record: &SessionRecord, store: &Store) -> Desk {
+    let mut tables = HashMap::new();
+    for &(id, opens) in &record.tables {
+        // A table that was closed since is missed when it is asked for.
+        if let Ok(table) = store.table(id) {
+            tables.insert(id, Held { table, opens });
+        }
+    }
+    let lost = encode(&Response::Error(WireError {
+        code: ErrorCode::TableClosed,
+        text: "the server was started again, and its temporary tables are gone".to_owned(),
+    }));
+    let replies = record.replies.iter().map(|(number, reply)| {
+        let body = match reply {
+            OwnedReply::Body(body) => Bytes::copy_from_slice(body),
+            OwnedReply::Written(count, outcomes) => {
+                encode(&Response::Written(Outcomes::new(*count, outcomes)))
+            }
+        };
+        (*number, body)
+    });
+    Desk {
+        replies: Replies::restored(record.taken, record.settled, replies.collect(), &lost),
+        tables,
+        logged: true,
+    }
+}

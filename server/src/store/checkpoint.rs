@@ -1,0 +1,293 @@
+//! The log of a store: replayed when it is opened, and cut by checkpoints.
+//!
+//! A checkpoint begins a new segment, writes to runs what the log said before it, brings these to stable
+//! storage, says so in the manifest, and then removes the older segments. Writers go on meanwhile.
+
+use std::{
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use rhash_protocol::{ErrorCode, Ops, WireError};
+
+use super::{Store, StoreConfig, StoreError};
+use crate::{
+    background,
+    data_dir::manifest::{Edit, State as ManifestState},
+    governor,
+    log::{
+        DiskFiles, Durability, Found, Ledger, Log, LogError, LogFiles, Lsn, Record, SessionRecord,
+        read_log,
+    },
+    shared::{cold_error, error_text},
+};
+
+/// The directory of the log, inside the data directory.
+const LOG_DIR: &str = "log";
+/// The thread of checkpoints looks at least this often.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// What was logged is in runs after this, however little it is, so that starts are quick.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(600);
+/// After a checkpoint that failed, it waits this long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Store {
+    /// Replays the log, and goes on with it, or removes it if there is to be none.
+    pub(super) fn open_log(&self, config: &StoreConfig) -> Result<(), StoreError> {
+        let (Some(dir), Some(manifest)) = (&config.data_dir, &self.shared.manifest) else {
+            return Ok(());
+        };
+        let before = manifest.lock().state().clone();
+        let (checkpoint, logs) = (before.checkpoint, before.logs);
+        let dir = dir.join(LOG_DIR);
+        if !dir.is_dir() && !logs && config.durability == Durability::None {
+            return Ok(());
+        }
+        let files = DiskFiles::open(dir.clone()).map_err(|source| LogError::Io {
+            what: "make the directory",
+            path: dir,
+            source,
+        })?;
+        let files: Arc<dyn LogFiles> = Arc::new(files);
+        let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
+        let mut ledger = Ledger::default();
+        let began = Instant::now();
+        let found = read_log(&*files, options.mark, checkpoint + 1, |lsn, record| {
+            ledger.replay(&record);
+            self.replay(lsn, &record, &before)
+        })?;
+        if logs && found.segments.is_empty() {
+            let (lsn, path) = (found.next, files.path(found.next));
+            return Err(LogError::Missing { lsn, path }.into());
+        }
+        tell_found(&found, checkpoint, began);
+        if config.durability == Durability::None {
+            return self.end_log(&*files, &found);
+        }
+        let log = Log::start(Arc::clone(&files), options, &found, ledger)?;
+        // Two buffers: one is written while the other is filled.
+        self.shared
+            .budget
+            .settle_buffers(0, 2 * options.buffer_bytes);
+        if !logs {
+            let mut manifest = manifest.lock();
+            let lsn = checkpoint;
+            manifest.record(Edit::Checkpoint { lsn, logs: true })?;
+            manifest.sync()?;
+        }
+        // It was empty before.
+        drop(self.shared.log.set(log));
+        Ok(())
+    }
+
+    /// Applies a record to the tables, spilling where they get too large.
+    fn replay(&self, lsn: Lsn, record: &Record<'_>, before: &ManifestState) -> Result<(), String> {
+        let id = match record {
+            _ if lsn <= before.checkpoint => return Ok(()),
+            Record::Batch { table, .. } | Record::Emptied { table, .. } => *table,
+            Record::Reply { .. } | Record::Session(_) | Record::Ended { .. } => return Ok(()),
+        };
+        // Marks of spills that come with the replay are of records that were replayed before.
+        let (Some(table), Some(state)) = (self.tables.get(id), before.tables.get(&id)) else {
+            // It was closed later.
+            return Ok(());
+        };
+        if lsn <= state.emptied {
+            return Ok(());
+        }
+        match record {
+            Record::Batch { count, ops, .. } => table
+                .replay(lsn, Ops::new(*count, ops), &state.marks)
+                .map_err(|error| error.text)?,
+            Record::Emptied { close, .. } => {
+                drop(table.replay_emptied(lsn, *close).map_err(|error| error.text)?);
+                if *close {
+                    if let Some(name) = table.name() {
+                        self.tables.by_name.lock().remove(name);
+                    }
+                    self.tables.by_id.write().remove(&table.id());
+                }
+            }
+            _ => {}
+        }
+        if self.shared.budget.wants_relief() {
+            governor::relieve_at_start(&self.shared, &self.tables)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what was replayed, and removes the log.
+    fn end_log(&self, files: &dyn LogFiles, found: &Found) -> Result<(), StoreError> {
+        let Some(&(oldest, _)) = found.segments.first() else {
+            return Ok(());
+        };
+        self.write_down(found.next - 1, 0)
+            .map_err(|error| StoreError::Table {
+                table: "(the log)".to_owned(),
+                text: error.text,
+            })?;
+        tracing::info!(from = oldest, "wrote down what the log said, and removed it");
+        for (first, _) in &found.segments {
+            let removed = files.remove(*first);
+            removed.map_err(|source| LogError::Io {
+                what: "remove",
+                path: files.path(*first),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes to runs all that named tables were written, and cuts the log.
+    ///
+    /// # Errors
+    /// Any of spilling, of syncing and of the manifest; the log is then as it was.
+    pub fn checkpoint(&self) -> Result<(), WireError> {
+        let _one = self.checkpointing.lock();
+        let Some(manifest) = &self.shared.manifest else {
+            return Ok(());
+        };
+        let since = manifest.lock().state().checkpoint;
+        let through = match self.shared.log.get() {
+            Some(log) => log.begin_checkpoint(),
+            None => since,
+        };
+        self.write_down(through, since)?;
+        if let Some(log) = self.shared.log.get()
+            && let Err(error) = log.cut(through)
+        {
+            // What is left is cut by the next one.
+            tracing::warn!(error = error_text(&error), "the log could not be cut");
+        }
+        Ok(())
+    }
+
+    /// Writes to runs what was logged after one record and up to another, and says so in the manifest.
+    fn write_down(&self, through: Lsn, since: Lsn) -> Result<(), WireError> {
+        let (Some(cold), Some(manifest)) = (&self.shared.cold, &self.shared.manifest) else {
+            return Ok(());
+        };
+        let log = self.shared.log.get();
+        for table in self.tables.all() {
+            if table.name().is_none() {
+                continue;
+            }
+            table.checkpoint(since)?;
+            if log.is_none() {
+                // Runs of tables that are not logged are not synced as they are written.
+                for run in table.runs() {
+                    run.sync().map_err(|error| cold_error(&error))?;
+                }
+            }
+        }
+        cold.sync().map_err(|error| cold_error(&error))?;
+        if let Some(log) = log {
+            log.sync_through(through)?;
+        }
+        let logs = log.is_some();
+        // IMPORTANT: what it says is in runs is on stable storage by now; and it is itself, before the log
+        // is cut.
+        let mut manifest = manifest.lock();
+        let edit = Edit::Checkpoint { lsn: through, logs };
+        manifest
+            .record(edit)
+            .and_then(|()| manifest.sync())
+            .map_err(|error| crate::shared::data_dir_error(&error))
+    }
+
+    /// Begins what a stop writes down; returns the last record that will be in runs then.
+    pub(super) fn last_checkpoint(&self) -> Lsn {
+        match (self.shared.log.get(), &self.shared.manifest) {
+            (Some(log), _) => log.begin_checkpoint(),
+            (None, Some(manifest)) => manifest.lock().state().checkpoint,
+            (None, None) => 0,
+        }
+    }
+
+    /// Starts the thread that makes checkpoints, if there is a log.
+    pub(super) fn start_checkpoints(self: &Arc<Self>) -> Result<(), StoreError> {
+        if self.shared.log.get().is_none() {
+            return Ok(());
+        }
+        // The store ends the thread, so the thread does not keep the store.
+        let (store, wanted) = (Arc::downgrade(self), Arc::clone(&self.checkpoint_wanted));
+        self.start_thread("checkpoint", move || {
+            background::step_back();
+            let mut last = Instant::now();
+            loop {
+                wanted.wait(LOOK_EVERY);
+                match look(&store, &mut last) {
+                    Looked::End => return,
+                    Looked::Fine => {}
+                    Looked::Failed => drop(wanted.wait(RETRY_AFTER)),
+                }
+            }
+        })
+    }
+
+    /// The log; none if named tables are not logged.
+    pub(crate) fn log(&self) -> Option<&Log> {
+        self.shared.log.get()
+    }
+
+    /// The sessions that the log tells of.
+    pub(crate) fn logged_sessions(&self) -> Vec<SessionRecord> {
+        self.log().map(Log::sessions).unwrap_or_default()
+    }
+}
+
+/// What the thread of checkpoints is to do next.
+enum Looked {
+    End,
+    Fine,
+    Failed,
+}
+
+fn look(store: &Weak<Store>, last: &mut Instant) -> Looked {
+    let Some(store) = store.upgrade() else {
+        return Looked::End;
+    };
+    let Some(log) = store.log() else {
+        return Looked::End;
+    };
+    if store.stopped.load(Relaxed) || store.shared.budget.is_stopping() {
+        return Looked::End;
+    }
+    if log.failure().is_some() {
+        return Looked::Fine;
+    }
+    if !log.wants_checkpoint() && last.elapsed() < CHECKPOINT_EVERY {
+        return Looked::Fine;
+    }
+    let began = Instant::now();
+    let bytes_before = log.bytes();
+    match store.checkpoint() {
+        Ok(()) => {
+            *last = Instant::now();
+            let elapsed_ms = began.elapsed().as_millis() as u64;
+            tracing::debug!(bytes_before, bytes = log.bytes(), elapsed_ms, "checkpoint");
+            Looked::Fine
+        }
+        Err(error) if error.code == ErrorCode::ShuttingDown => Looked::End,
+        Err(error) => {
+            tracing::error!(error = error.text, "a checkpoint failed");
+            Looked::Failed
+        }
+    }
+}
+
+fn tell_found(found: &Found, checkpoint: Lsn, began: Instant) {
+    if let Some(torn) = &found.torn {
+        tracing::warn!(
+            path = %torn.path.display(),
+            offset = torn.offset,
+            bytes = torn.bytes,
+            "cut the log's torn tail; what was in it had not been synced"
+        );
+    }
+    let records = found.next.saturating_sub(checkpoint + 1);
+    if records > 0 {
+        let elapsed_ms = began.elapsed().as_millis() as u64;
+        tracing::info!(records, elapsed_ms, "replayed the log");
+    }
+}

@@ -95,6 +95,7 @@ fn stats_and_tables_print_all_figures() -> io::Result<()> {
             "stall_ms_max",
             "merge_stalls",
             "merge_stall_ms",
+            "log_bytes",
             "connections",
             "operations",
         ],

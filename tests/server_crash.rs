@@ -1,5 +1,5 @@
-//! After a crash a server starts again: what was spilled is there, what was only in RAM is lost,
-//! and nothing is there that was never written.
+//! After a crash a server without a log starts again: what was spilled is there, what was only in RAM is
+//! lost, and nothing is there that was never written.
 
 mod server_support;
 
@@ -34,7 +34,9 @@ async fn a_server_that_was_killed_starts_again_with_what_was_spilled() -> TestRe
     let mut written: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     let mut version = 0;
     for round in 0..ROUNDS {
-        let server = ServerProcess::start_in(dir.path())?;
+        let data = dir.path().to_str().ok_or("not UTF-8")?;
+        let args = ["--mem-limit", "24M", "--durability", "none", "--data", data];
+        let server = ServerProcess::start(&args)?;
         let mut peer = Peer::connect(&server).await?;
         let (table, _) = peer.open(Some("survivor")).await?;
         let found = check(&mut peer, table, &written).await?;
@@ -114,7 +116,8 @@ async fn check(
 fn start_and_stop(dir: &Path) -> TestResult<String> {
     let mut server = server_support::server_command();
     server
-        .args(["--listen", "127.0.0.1:0", "--mem-limit", "24M", "--data"])
+        .args(["--listen", "127.0.0.1:0", "--mem-limit", "24M"])
+        .args(["--durability", "none", "--data"])
         .arg(dir);
     let mut child = server
         .stdout(Stdio::piped())

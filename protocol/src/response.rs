@@ -197,6 +197,10 @@ pub struct Stats {
     pub merge_stalls: u64,
     /// How long they waited, summed.
     pub merge_stall_ms: u64,
+    /// The log of named tables on disk; 0 if there is none.
+    pub log_bytes: u64,
+    /// What keeps writes from the log, if anything does: a disk that is full or has failed.
+    pub log_trouble: Option<String>,
     /// Connections open now.
     pub connections: u64,
     /// Sessions alive now, connected or within their lease.

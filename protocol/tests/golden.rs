@@ -233,6 +233,8 @@ fn stats() {
         stall_ms_max: 16,
         merge_stalls: 17,
         merge_stall_ms: 18,
+        log_bytes: 23,
+        log_trouble: Some("t".into()),
         connections: 19,
         sessions: 20,
         operations: 21,
@@ -253,7 +255,7 @@ fn stats() {
         tables: vec![info()],
     };
     let mut bytes =
-        b"\x0c\x031.2\x01\x01\x02\x03\x04\x05\x06\x16\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x02\x01l\x01\x01\x02\x03\x00\x04\x00\x05\x01"
+        b"\x0c\x031.2\x01\x01\x02\x03\x04\x05\x06\x16\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x17\x01\x01t\x13\x14\x15\x02\x01l\x01\x01\x02\x03\x00\x04\x00\x05\x01"
             .to_vec();
     bytes.extend_from_slice(INFO);
     is(&Response::Stats(Box::new(stats)), &bytes);

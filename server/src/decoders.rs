@@ -11,6 +11,16 @@ pub fn manifest(bytes: &[u8]) {
     crate::data_dir::manifest::read_arbitrary(bytes);
 }
 
+/// Reads bytes as a record of the log.
+pub fn log_record(bytes: &[u8]) {
+    crate::log::record::read_arbitrary(bytes);
+}
+
+/// Records of the log without length and checksum.
+pub fn sample_log_records() -> Vec<Vec<u8>> {
+    crate::log::record::sample_bodies()
+}
+
 /// A manifest, and one of its records without length and checksum.
 pub fn sample_manifests() -> Vec<Vec<u8>> {
     crate::data_dir::manifest::samples()

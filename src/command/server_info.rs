@@ -179,6 +179,13 @@ fn figures(stats: &Stats) -> Vec<(&'static str, String)> {
             ),
         ),
         (
+            "log",
+            match &stats.log_trouble {
+                Some(trouble) => format!("{}; {trouble}", size(stats.log_bytes)),
+                None => size(stats.log_bytes),
+            },
+        ),
+        (
             "clients",
             format!(
                 "{} connections, {} sessions",

@@ -82,6 +82,7 @@ rows! {
         entries_max: 10,
     };
     Stats needs Admin: |_, _| Request::Stats;
+    Sync needs Nothing: |_, _| Request::Sync;
 }
 
 /// What the requests need that is packed.

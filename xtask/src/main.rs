@@ -25,6 +25,7 @@ mod checks;
 mod main_job;
 mod limits;
 mod soak;
+mod crash;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,8 @@ Tasks:
             and that all is given back (needs 21,000 file descriptors: ulimit -n)
   soak      Load a server for half an hour at four times its memory, and see that nothing grows
             (see `cargo xtask soak --help`)
+  crash     Kill a server 300 times under load at each level of durability, and see that nothing is
+            lost or doubled (see `cargo xtask crash --help`)
 
 Options of test and ci:
   --long     Run 5000 sequences of each model test (sets RHASH_MODEL_SEQUENCES)
@@ -78,6 +81,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "main-job" => main_job::run(rest),
         "limits" => limits::run(rest),
         "soak" => soak::run(rest),
+        "crash" => crash::run(rest),
         "hostile" if rest.is_empty() => checks::hostile(),
         "hostile" => Err(Failure::Usage("hostile takes no options".to_owned())),
         "-h" | "--help" | "help" => {

@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::process::Process;
 
+/// A free port.
+const ANY_PORT: &str = "127.0.0.1:0";
+
 /// What the server says, once, when it takes connections.
 const READY: &str = "listening on ";
 
@@ -31,7 +34,17 @@ impl Server {
     /// Starts a server on a free port. `command` holds all its other arguments; it logs to `log`.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self, Failure> {
         command.stdin(Stdio::null());
-        Self::spawn(command, log)
+        Self::spawn(command, ANY_PORT, log)
+    }
+
+    /// Starts a server at an address, where an earlier one may have been.
+    pub(crate) fn start_at(
+        command: &mut Command,
+        listen: &str,
+        log: &Path,
+    ) -> Result<Self, Failure> {
+        command.stdin(Stdio::null());
+        Self::spawn(command, listen, log)
     }
 
     /// Makes the server's process and holds it before its first step, so that what watches it sees
@@ -40,13 +53,13 @@ impl Server {
         let mut held = Command::new("sh");
         held.args(["-c", HELD, "sh"]).arg(command.get_program());
         held.args(command.get_args()).stdin(Stdio::piped());
-        Self::spawn(&mut held, log)
+        Self::spawn(&mut held, ANY_PORT, log)
     }
 
-    fn spawn(command: &mut Command, log: &Path) -> Result<Self, Failure> {
+    fn spawn(command: &mut Command, listen: &str, log: &Path) -> Result<Self, Failure> {
         let file = File::create(log).map_err(|error| Failure::new(log.display(), error))?;
         command
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", listen])
             .stdout(Stdio::piped())
             .stderr(file);
         let (process, (go, output)) = Process::start("rhash-server", command, |child| {

@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 }
 
 /// The binaries as tests have them built.
-fn debug_binaries() -> Result<std::path::PathBuf, Failure> {
+pub(crate) fn debug_binaries() -> Result<std::path::PathBuf, Failure> {
     let mut build = step::cargo();
     build.args(["build", "--package", "rhash", "--bin", "rhash-server"]);
     step::run("build", &mut build, DEADLINE * 6)?;

@@ -17,8 +17,9 @@ use rhash_protocol::{TableId, TableKind, packed::Malformed};
 use super::{
     DataDirError,
     edit::{push_edit, read_edit},
+    io_error,
     marks::{Mark, Marks},
-    io_error, replace_file,
+    replace_file,
 };
 use crate::{log::Lsn, ranges::Ranges};
 
@@ -70,7 +71,10 @@ impl Manifest {
         let (mut state, torn_bytes) = match std::fs::read(&path) {
             Ok(bytes) => replay(dir, &path, &bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if ["runs", "sled", "log"].iter().any(|data| dir.join(data).exists()) {
+                if ["runs", "sled", "log"]
+                    .iter()
+                    .any(|data| dir.join(data).exists())
+                {
                     return Err(DataDirError::Incomplete {
                         dir: dir.to_owned(),
                         missing: "MANIFEST",

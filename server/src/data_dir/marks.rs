@@ -45,7 +45,11 @@ impl Marks {
             let behind = self.at(next);
             self.steps.insert(next, behind);
         }
-        let within: Vec<u64> = self.steps.range(first..=last).map(|(from, _)| *from).collect();
+        let within: Vec<u64> = self
+            .steps
+            .range(first..=last)
+            .map(|(from, _)| *from)
+            .collect();
         for from in within {
             self.steps.remove(&from);
         }
@@ -66,7 +70,8 @@ impl Marks {
     /// Joins neighbours that say the same.
     fn join(&mut self) {
         let mut before = 0;
-        self.steps.retain(|_, lsn| std::mem::replace(&mut before, *lsn) != *lsn);
+        self.steps
+            .retain(|_, lsn| std::mem::replace(&mut before, *lsn) != *lsn);
     }
 
     /// Appends them to the payload of an edit.
@@ -152,7 +157,11 @@ mod tests {
                 assert_eq!(Marks::take(&mut payload.as_slice()), Ok(marks.clone()));
             }
             marks.forget(100);
-            assert_eq!(marks, Marks::default(), "nothing is left of what is forgotten");
+            assert_eq!(
+                marks,
+                Marks::default(),
+                "nothing is left of what is forgotten"
+            );
         }
     }
 }

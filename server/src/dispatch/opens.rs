@@ -60,11 +60,7 @@ impl Clerk {
         Ok(encode(&Response::Done))
     }
 
-    pub(super) async fn open(
-        &mut self,
-        numbers: Numbers,
-        opening: Opening<'_>,
-    ) -> Result<(), End> {
+    pub(super) async fn open(&mut self, numbers: Numbers, opening: Opening<'_>) -> Result<(), End> {
         match self.open_table(opening).await {
             Ok((id, sole, body)) => {
                 let holding = self.begin_holding(id);

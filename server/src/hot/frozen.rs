@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     arena::{EntryRef, State},
     bucket::{Bucket, Entry, Value},
+    sweep::Sweep,
 };
 use crate::{
     cold::{ColdError, Record, RecordKind, RecordSource},
@@ -27,9 +28,10 @@ pub(crate) struct Frozen {
     live_bytes: usize,
     /// What of it belongs to entries that are in the hot map as well, and are written for the log's sake.
     kept_bytes: usize,
-    /// All writes to these places up to this record are in here, or below; 0: that is not so, or
-    /// there is no log.
+    /// The last record of the log that its table had applied; 0 for none.
     lsn: Lsn,
+    /// All writes to these places up to that record are in here, or below.
+    is_whole: bool,
 }
 
 impl Frozen {
@@ -44,18 +46,27 @@ impl Frozen {
             live_bytes: 0,
             kept_bytes: 0,
             lsn: 0,
+            is_whole: false,
         }
     }
 
-    /// Says that all writes to its places up to a record are in it, or below.
-    pub(crate) fn set_lsn(&mut self, lsn: Lsn) {
+    /// Says which record of the log its table had applied last, when `sweep` took the entries out.
+    pub(crate) fn set_lsn(&mut self, lsn: Lsn, sweep: Sweep) {
         self.lsn = lsn;
+        self.is_whole = sweep.is_whole();
+    }
+
+    /// The last record that may be in it; 0 for none.
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.lsn
     }
 
     /// What its run will say of the log; none if that is nothing.
     pub(crate) fn mark(&self) -> Option<Mark> {
-        let Self { first, last, lsn, .. } = *self;
-        (lsn > 0).then_some(Mark { first, last, lsn })
+        let Self {
+            first, last, lsn, ..
+        } = *self;
+        (self.is_whole && lsn > 0).then_some(Mark { first, last, lsn })
     }
 
     /// The interval's first place.

@@ -42,6 +42,13 @@ pub(crate) enum Sweep {
     Checkpoint,
 }
 
+impl Sweep {
+    /// Whether it leaves nothing dirty behind in a logged map.
+    pub(super) fn is_whole(self) -> bool {
+        !matches!(self, Self::Deletes | Self::Clean)
+    }
+}
+
 /// All of them.
 #[cfg(test)]
 pub(crate) const SWEEPS: [Sweep; 6] = [
@@ -145,7 +152,7 @@ impl HotMap {
                 kept
             }
         };
-        let writes_kept = logged && !matches!(sweep, Sweep::Deletes | Sweep::Clean);
+        let writes_kept = logged && sweep.is_whole();
         self.entries -= bucket.len();
         self.bytes -= bucket.footprint_bytes();
         self.used_bytes -= bucket.used_bytes();

@@ -103,7 +103,11 @@ impl Kept {
             token: self.token.clone(),
             taken: self.taken,
             settled: self.settled,
-            tables: self.tables.iter().map(|(&id, &opens)| (id, opens)).collect(),
+            tables: self
+                .tables
+                .iter()
+                .map(|(&id, &opens)| (id, opens))
+                .collect(),
             replies: self
                 .replies
                 .iter()
@@ -154,7 +158,11 @@ mod tests {
         ledger.apply(&batch(9, 1, 0));
         let sessions = ledger.snapshot();
         assert_eq!(sessions.len(), 1, "nobody began session 9");
-        let numbers: Vec<u64> = sessions[0].replies.iter().map(|(number, _)| *number).collect();
+        let numbers: Vec<u64> = sessions[0]
+            .replies
+            .iter()
+            .map(|(number, _)| *number)
+            .collect();
         assert_eq!((sessions[0].taken, sessions[0].settled), (6, 3));
         assert_eq!(numbers, [4, 5, 6]);
     }
@@ -177,7 +185,10 @@ mod tests {
             let snapshot = ledger.snapshot();
             assert_eq!(snapshot[0].tables, tables);
             let mut again = Ledger::default();
-            let records = snapshot.iter().cloned().map(|session| Record::Session(Box::new(session)));
+            let records = snapshot
+                .iter()
+                .cloned()
+                .map(|session| Record::Session(Box::new(session)));
             records.for_each(|record| again.apply(&record));
             assert_eq!(again.snapshot(), snapshot);
         }

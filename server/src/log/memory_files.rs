@@ -84,9 +84,14 @@ impl MemoryFiles {
         files.retain(|_, content| content.named || rng.bool());
         for content in files.values_mut() {
             let mut survived = content.synced.clone();
-            survived.resize(rng.usize(survived.len()..=content.bytes.len().max(survived.len())), 0);
+            survived.resize(
+                rng.usize(survived.len()..=content.bytes.len().max(survived.len())),
+                0,
+            );
             for at in (0..survived.len()).step_by(SECTOR_BYTES) {
-                let end = (at + SECTOR_BYTES).min(survived.len()).min(content.bytes.len());
+                let end = (at + SECTOR_BYTES)
+                    .min(survived.len())
+                    .min(content.bytes.len());
                 if rng.bool() && at < end {
                     survived[at..end].copy_from_slice(&content.bytes[at..end]);
                 }
@@ -118,7 +123,9 @@ impl MemoryFiles {
 impl Disk {
     fn used(&self) -> usize {
         let contents = self.files.values();
-        contents.map(|content| content.bytes.len().max(content.allocated)).sum()
+        contents
+            .map(|content| content.bytes.len().max(content.allocated))
+            .sum()
     }
 
     fn call(&mut self) -> io::Result<()> {
@@ -179,7 +186,9 @@ impl LogFiles for MemoryFiles {
     fn sync_names(&self) -> io::Result<()> {
         let mut disk = self.disk();
         disk.call()?;
-        disk.files.values_mut().for_each(|content| content.named = true);
+        disk.files
+            .values_mut()
+            .for_each(|content| content.named = true);
         Ok(())
     }
 

@@ -9,7 +9,7 @@
 //! at a start, belongs to tables and sessions.
 
 mod files;
-mod record;
+pub(crate) mod record;
 mod segment;
 mod replay;
 mod ledger;
@@ -177,8 +177,8 @@ impl Log {
             }
         }
         let bytes = segments.iter().map(|(_, bytes)| bytes).sum::<u64>() + HEADER_BYTES as u64;
-        let writer = Writer::begin(&files, &options, found.next)
-            .map_err(io_error("make", found.next))?;
+        let writer =
+            Writer::begin(&files, &options, found.next).map_err(io_error("make", found.next))?;
         let shared = Arc::new(Shared {
             intake: Mutex::new(Intake {
                 next: found.next,
@@ -250,7 +250,7 @@ impl Log {
 
     /// Why only discards are logged, or nothing.
     pub(crate) fn trouble(&self) -> Option<WireError> {
-        self.shared.progress.trouble()
+        self.failure().or_else(|| self.shared.progress.trouble())
     }
 
     /// Waits for room for a record of about so many bytes; hold what is returned until it was appended.
@@ -367,7 +367,10 @@ impl Log {
     /// # Errors
     /// The log failed before.
     pub(crate) async fn acked(&self, lsn: Lsn) -> Result<(), WireError> {
-        self.shared.progress.wait_async(self.durability(), lsn).await
+        self.shared
+            .progress
+            .wait_async(self.durability(), lsn)
+            .await
     }
 
     /// Waits until a record is on stable storage.
@@ -376,7 +379,10 @@ impl Log {
     /// The log failed before.
     pub(crate) async fn synced(&self, lsn: Lsn) -> Result<(), WireError> {
         self.shared.progress.want(lsn);
-        self.shared.progress.wait_async(Durability::Always, lsn).await
+        self.shared
+            .progress
+            .wait_async(Durability::Always, lsn)
+            .await
     }
 
     /// Blocks until a record is on stable storage.
@@ -392,6 +398,7 @@ impl Log {
     ///
     /// # Errors
     /// The log failed before.
+    #[cfg(test)]
     pub(crate) fn wait_acked(&self, lsn: Lsn) -> Result<(), WireError> {
         self.shared.progress.wait(self.durability(), lsn)
     }

@@ -276,7 +276,11 @@ impl Progress {
     /// The oldest segment was removed.
     pub(super) fn forget_oldest(&self, first: Lsn) {
         let mut state = self.state.lock();
-        if state.segments.front().is_some_and(|oldest| oldest.0 == first) {
+        if state
+            .segments
+            .front()
+            .is_some_and(|oldest| oldest.0 == first)
+        {
             state.segments.pop_front();
         }
     }

@@ -381,8 +381,23 @@ fn take_session(bytes: &mut &[u8]) -> Result<SessionRecord, Malformed> {
     })
 }
 
+/// Reads bytes as a record's body, whatever its checksum; that it returns is the point.
+pub(crate) fn read_arbitrary(bytes: &[u8]) {
+    drop(read_record(bytes));
+}
+
+/// The bodies of records, one of each kind.
+pub(crate) fn sample_bodies() -> Vec<Vec<u8>> {
+    let body = |record| {
+        let mut bytes = Vec::new();
+        push_record(&mut bytes, 1, 0, &record);
+        bytes.split_off(HEAD_BYTES)
+    };
+    samples().into_iter().map(body).collect()
+}
+
 /// One of each kind.
-pub(super) fn samples() -> Vec<Record<'static>> {
+fn samples() -> Vec<Record<'static>> {
     let by = By {
         session: 0x0102_0304_0506_0708,
         sequence: 9,
@@ -458,7 +473,8 @@ mod tests {
             reply: ReplyRef::Written(1, b"\x00"),
         };
         push_record(&mut bytes, 0x1122, 5, &record);
-        let body = b"\x22\x11\0\0\0\0\0\0\x05\0\0\0\x01\xac\x02\x01\x08\x07\x06\x05\x04\x03\x02\x01\
+        let body =
+            b"\x22\x11\0\0\0\0\0\0\x05\0\0\0\x01\xac\x02\x01\x08\x07\x06\x05\x04\x03\x02\x01\
                      \x09\x07\x00\x01\x01\x00\x02\x03ops";
         assert_eq!(&bytes[..4], &(body.len() as u32).to_le_bytes());
         assert_eq!(&bytes[4..8], &crc32c::crc32c(body).to_le_bytes());

@@ -148,7 +148,9 @@ fn segments(files: &dyn LogFiles) -> Result<Vec<Lsn>, LogError> {
         empty.pop();
     }
     for first in empty {
-        files.remove(first).map_err(io_error(files, "remove", first))?;
+        files
+            .remove(first)
+            .map_err(io_error(files, "remove", first))?;
         firsts.retain(|kept| *kept != first);
     }
     Ok(firsts)
@@ -168,15 +170,21 @@ fn read_segment(
         // What is read may be in the page cache alone, and runs will soon stand for it.
         file.sync().map_err(io_error(files, "sync", first))?;
     }
-    let mut reader =
-        SegmentReader::new(file.clone()).map_err(io_error(files, "read", first))?;
+    let mut reader = SegmentReader::new(file.clone()).map_err(io_error(files, "read", first))?;
     let header = reader.header().map_err(io_error(files, "read", first))?;
     match check_header(header, mark, first) {
         Ok(()) => {}
-        Err(BadHeader::Format(found)) => return Err(LogError::Format { path: path(), found }),
+        Err(BadHeader::Format(found)) => {
+            return Err(LogError::Format {
+                path: path(),
+                found,
+            });
+        }
         // Records are written once the header is on stable storage.
         Err(BadHeader::Torn) if is_last && reader.bytes() <= HEADER_BYTES as u64 => {
-            files.remove(first).map_err(io_error(files, "remove", first))?;
+            files
+                .remove(first)
+                .map_err(io_error(files, "remove", first))?;
             found.torn = Some(Torn {
                 path: path(),
                 offset: 0,
@@ -200,7 +208,11 @@ fn read_segment(
                 let applied = record.map_err(|Malformed(what)| what.to_owned());
                 applied
                     .and_then(|record| apply(lsn, record))
-                    .map_err(|text| LogError::Refused { lsn, path: path(), text })?;
+                    .map_err(|text| LogError::Refused {
+                        lsn,
+                        path: path(),
+                        text,
+                    })?;
                 found.next += 1;
             }
             Next::End => {
@@ -212,13 +224,24 @@ fn read_segment(
     }
     let (lsn, offset) = (found.next, reader.offset());
     if !is_last {
-        return Err(damaged(path(), offset, lsn, "not a record, and segments follow"));
+        return Err(damaged(
+            path(),
+            offset,
+            lsn,
+            "not a record, and segments follow",
+        ));
     }
     let is_vouched_for = reader.later_says_synced(lsn);
     if is_vouched_for.map_err(io_error(files, "read", first))? {
-        return Err(damaged(path(), offset, lsn, "not a record, and sound ones follow"));
+        return Err(damaged(
+            path(),
+            offset,
+            lsn,
+            "not a record, and sound ones follow",
+        ));
     }
-    file.truncate(offset).map_err(io_error(files, "cut", first))?;
+    file.truncate(offset)
+        .map_err(io_error(files, "cut", first))?;
     found.torn = Some(Torn {
         path: path(),
         offset,

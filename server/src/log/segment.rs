@@ -57,7 +57,11 @@ pub(super) fn check_header(bytes: &[u8], mark: u32, first: Lsn) -> Result<(), Ba
     if crc32c::crc32c(body) != u32::from_le_bytes(*crc) || !body.starts_with(MAGIC) {
         return Err(BadHeader::Torn);
     }
-    if body == header(mark, first).get(..HEADER_BYTES.saturating_sub(4)).unwrap_or(&[]) {
+    if body
+        == header(mark, first)
+            .get(..HEADER_BYTES.saturating_sub(4))
+            .unwrap_or(&[])
+    {
         return Ok(());
     }
     let format = body.get(8..).and_then(|rest| rest.first_chunk::<4>());
@@ -136,7 +140,10 @@ impl SegmentReader {
         self.offset = offset.saturating_add(length as u64);
         let body_at = length.saturating_sub(body_bytes);
         // It was read just before.
-        Ok(self.at(offset, length)?.get(body_at..).map_or(Next::Bad, Next::Body))
+        Ok(self
+            .at(offset, length)?
+            .get(body_at..)
+            .map_or(Next::Bad, Next::Body))
     }
 
     /// Whether a record behind the bad bytes says that the record `missing` was on stable storage when

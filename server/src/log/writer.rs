@@ -9,7 +9,7 @@ use std::{
 use rhash_protocol::{ErrorCode, WireError};
 
 use super::{
-    Chunk, Durability, Log, LogOptions, Lsn, Shared,
+    Chunk, Durability, LogOptions, Lsn, Shared,
     files::{LogFile, LogFiles},
     progress::SyncWork,
     segment::{HEADER_BYTES, header},
@@ -18,7 +18,7 @@ use super::{
 /// Neither thread calls anything deep.
 pub(super) const STACK_BYTES: usize = 256 * 1024;
 /// Room is taken on disk in steps of this, …
-const ALLOCATE_BYTES: u64 = 4 << 20;
+const ALLOCATE_BYTES: u64 = 1 << 20;
 /// … and so much is kept free behind what waits, so that discards can be logged on a full disk.
 const RESERVE_BYTES: u64 = 1 << 20;
 /// On a full disk it is tried this often whether there is room again.
@@ -179,7 +179,10 @@ impl Writer {
     /// Ends the segment and begins another; if there is no room for one, it goes on.
     fn roll(&mut self, shared: &Shared, first: Lsn) {
         // What was allocated and not written is given back.
-        let ended = self.file.truncate(self.offset).and_then(|()| self.file.sync());
+        let ended = self
+            .file
+            .truncate(self.offset)
+            .and_then(|()| self.file.sync());
         if let Err(error) = ended {
             shared.fail(&format!("sync: {error}"));
             return;
@@ -229,13 +232,5 @@ fn no_room(error: &io::Error) -> WireError {
             "no room on disk for the log ({error}); make some, and writes go on by themselves; reads, \
              discards and closes go on meanwhile"
         ),
-    }
-}
-
-impl Log {
-    /// Whether `everysec` or `always` holds what it says: nothing is in the way.
-    #[cfg(test)]
-    pub(crate) fn is_well(&self) -> bool {
-        self.failure().is_none() && self.trouble().is_none()
     }
 }

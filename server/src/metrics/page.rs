@@ -140,6 +140,18 @@ fn write_all(page: &mut Page, stats: &Stats) -> fmt::Result {
             seconds(stats.merge_stall_ms),
         ),
         (
+            "log_bytes",
+            "gauge",
+            "The log of named tables on disk.",
+            stats.log_bytes as f64,
+        ),
+        (
+            "log_troubled",
+            "gauge",
+            "Whether the log takes no writes, as its disk is full or has failed.",
+            f64::from(u8::from(stats.log_trouble.is_some())),
+        ),
+        (
             "connections",
             "gauge",
             "Connections now.",

@@ -221,7 +221,10 @@ mod tests {
         let lost = Bytes::from_static(b"lost");
         let kept = BTreeMap::from([(4, Bytes::from_static(b"four")), (6, Bytes::new())]);
         let mut replies = Replies::restored(6, 3, kept, &lost);
-        assert_eq!(replies.turn(4), Ok(Turn::Repeat(Bytes::from_static(b"four"))));
+        assert_eq!(
+            replies.turn(4),
+            Ok(Turn::Repeat(Bytes::from_static(b"four")))
+        );
         assert_eq!(replies.turn(5), Ok(Turn::Repeat(lost)));
         assert_eq!(replies.turn(7), Ok(Turn::Apply));
         replies.settle(9).unwrap();

@@ -28,6 +28,11 @@ const LOG_DIR: &str = "log";
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What was logged is in runs after this, however little it is, so that starts are quick.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(600);
+/// Where nothing was logged for this long, a checkpoint costs nobody anything, makes the next start quick, and gives
+/// back the log's disk, …
+const IDLE: Duration = Duration::from_secs(5);
+/// … if there is as much of it.
+const IDLE_BYTES_MIN: u64 = 1 << 20;
 /// After a checkpoint that failed, it waits this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -100,7 +105,11 @@ impl Store {
                 .replay(lsn, Ops::new(*count, ops), &state.marks)
                 .map_err(|error| error.text)?,
             Record::Emptied { close, .. } => {
-                drop(table.replay_emptied(lsn, *close).map_err(|error| error.text)?);
+                drop(
+                    table
+                        .replay_emptied(lsn, *close)
+                        .map_err(|error| error.text)?,
+                );
                 if *close {
                     if let Some(name) = table.name() {
                         self.tables.by_name.lock().remove(name);
@@ -126,7 +135,10 @@ impl Store {
                 table: "(the log)".to_owned(),
                 text: error.text,
             })?;
-        tracing::info!(from = oldest, "wrote down what the log said, and removed it");
+        tracing::info!(
+            from = oldest,
+            "wrote down what the log said, and removed it"
+        );
         for (first, _) in &found.segments {
             let removed = files.remove(*first);
             removed.map_err(|source| LogError::Io {
@@ -213,10 +225,15 @@ impl Store {
         let (store, wanted) = (Arc::downgrade(self), Arc::clone(&self.checkpoint_wanted));
         self.start_thread("checkpoint", move || {
             background::step_back();
-            let mut last = Instant::now();
+            let mut seen = Watch {
+                last: Instant::now(),
+                logged: 0,
+                logged_at: Instant::now(),
+                written_down: 0,
+            };
             loop {
                 wanted.wait(LOOK_EVERY);
-                match look(&store, &mut last) {
+                match look(&store, &mut seen) {
                     Looked::End => return,
                     Looked::Fine => {}
                     Looked::Failed => drop(wanted.wait(RETRY_AFTER)),
@@ -243,7 +260,31 @@ enum Looked {
     Failed,
 }
 
-fn look(store: &Weak<Store>, last: &mut Instant) -> Looked {
+/// What the thread of checkpoints has seen.
+struct Watch {
+    /// When the last checkpoint was.
+    last: Instant,
+    /// The last record at the last look, and when it was new.
+    logged: Lsn,
+    logged_at: Instant,
+    /// The last record when the last checkpoint ended.
+    written_down: Lsn,
+}
+
+impl Watch {
+    /// Whether it is time for a checkpoint.
+    fn is_due(&mut self, log: &Log) -> bool {
+        let logged = log.last();
+        if logged != self.logged {
+            (self.logged, self.logged_at) = (logged, Instant::now());
+        }
+        let is_idle = self.logged_at.elapsed() >= IDLE && log.bytes() > IDLE_BYTES_MIN;
+        let is_old = self.last.elapsed() >= CHECKPOINT_EVERY;
+        log.wants_checkpoint() || logged > self.written_down && (is_idle || is_old)
+    }
+}
+
+fn look(store: &Weak<Store>, seen: &mut Watch) -> Looked {
     let Some(store) = store.upgrade() else {
         return Looked::End;
     };
@@ -256,14 +297,14 @@ fn look(store: &Weak<Store>, last: &mut Instant) -> Looked {
     if log.failure().is_some() {
         return Looked::Fine;
     }
-    if !log.wants_checkpoint() && last.elapsed() < CHECKPOINT_EVERY {
+    if !seen.is_due(log) {
         return Looked::Fine;
     }
     let began = Instant::now();
     let bytes_before = log.bytes();
     match store.checkpoint() {
         Ok(()) => {
-            *last = Instant::now();
+            (seen.last, seen.written_down) = (Instant::now(), log.last());
             let elapsed_ms = began.elapsed().as_millis() as u64;
             tracing::debug!(bytes_before, bytes = log.bytes(), elapsed_ms, "checkpoint");
             Looked::Fine

@@ -35,6 +35,7 @@ use crate::{
     governor::{self, Bell, Budget, Seen},
     hot::Sweep,
     key_hash::KeyHasher,
+    log::Log,
     pool::ReadPool,
     ranges::Ranges,
     readings::Readings,
@@ -324,6 +325,8 @@ impl Store {
             stall_ms_max: counters.stalls.longest_us.load(Relaxed) / 1000,
             merge_stalls: counters.merge_stalls.count.load(Relaxed),
             merge_stall_ms: counters.merge_stalls.total_us.load(Relaxed) / 1000,
+            log_bytes: self.log().map_or(0, Log::bytes),
+            log_trouble: self.log().and_then(Log::trouble).map(|error| error.text),
             tables: self.tables(),
             ..Stats::default()
         }

@@ -206,14 +206,14 @@ impl Table {
     /// Brings a run to stable storage before the manifest says that it stands for records of the log, and
     /// the log up to the last of these.
     fn make_lasting(&self, run: &Run, pieces: &[Arc<Frozen>]) -> Result<(), TableError> {
-        let marks = pieces.iter().filter_map(|piece| piece.mark());
-        let Some(lsn) = marks.map(|mark| mark.lsn).max() else {
+        let lsn = pieces.iter().map(|piece| piece.lsn()).max().unwrap_or(0);
+        if lsn == 0 {
             return Ok(());
-        };
+        }
         run.sync_named().map_err(|error| cold_error(&error))?;
         match self.log() {
-            // IMPORTANT: a batch of which a part is in the run may be in the log's buffer only. The rest of
-            // it would then be lost, and half a batch survive.
+            // IMPORTANT: a write that is in the run may be in the log's buffer only. If that were lost, part of
+            // a batch would survive, or a delete that nobody was told of.
             Some(log) => log.sync_through(lsn),
             // It is replayed, and was synced before that.
             None => Ok(()),
@@ -266,9 +266,7 @@ impl Table {
             let swept = state.hot.sweep(step_bytes, last, sweep);
             freed_bytes += swept.freed_bytes;
             if let Some(mut frozen) = swept.frozen {
-                if !matches!(sweep, Sweep::Deletes | Sweep::Clean) {
-                    frozen.set_lsn(state.lsn);
-                }
+                frozen.set_lsn(state.lsn, sweep);
                 bytes += frozen.live_bytes();
                 copies_bytes += frozen.footprint_bytes() - frozen.live_bytes();
                 state.transit.insert(0, Arc::new(frozen));

@@ -247,12 +247,7 @@ impl Table {
     ///
     /// # Errors
     /// [`full_error`], if spilling does not make room.
-    pub(crate) fn replay(
-        &self,
-        lsn: Lsn,
-        ops: Ops<'_>,
-        marks: &Marks,
-    ) -> Result<(), TableError> {
+    pub(crate) fn replay(&self, lsn: Lsn, ops: Ops<'_>, marks: &Marks) -> Result<(), TableError> {
         ops.check()
             .map_err(|malformed| bad_request(malformed.to_string()))?;
         let mut state = self.state.lock();

@@ -109,6 +109,13 @@ pub const DECODERS: [Decoder; 9] = [
         floor_bytes: FLOOR_BYTES,
     },
     Decoder {
+        name: "log",
+        decode: log,
+        seeds: decoders::sample_log_records,
+        growth: MANIFEST_GROWTH,
+        floor_bytes: FLOOR_BYTES,
+    },
+    Decoder {
         name: "tokens",
         decode: tokens,
         seeds: seeds::tokens,
@@ -218,6 +225,11 @@ pub fn greetings(bytes: &[u8]) {
 /// Parts of runs.
 pub fn runs(bytes: &[u8]) {
     decoders::run(bytes);
+}
+
+/// A record of the log.
+pub fn log(bytes: &[u8]) {
+    decoders::log_record(bytes);
 }
 
 /// Manifests, and their records.

@@ -127,7 +127,10 @@ fn a_manifest_of_format_1_is_read() {
     let mut one = table("one");
     one.ranges.add(&10, 0, 9);
     assert_eq!(manifest.state().tables[&5], one);
-    assert_eq!((manifest.state().next_table, manifest.state().logs), (8, false));
+    assert_eq!(
+        (manifest.state().next_table, manifest.state().logs),
+        (8, false)
+    );
     assert_eq!(fs::read(&path).expect("it was written anew")[8], 2);
     bytes[8] = 3;
     fs::write(&path, &bytes).expect("a file");
@@ -196,7 +199,9 @@ fn a_manifest_that_grows_is_written_anew() {
                 marks: vec![],
             })
             .expect("a record");
-        manifest.record(Edit::Cleared { id: 1, lsn: 0 }).expect("a record");
+        manifest
+            .record(Edit::Cleared { id: 1, lsn: 0 })
+            .expect("a record");
     }
     let length = fs::metadata(dir.path().join("MANIFEST"))
         .expect("a file")

@@ -6,7 +6,8 @@ use fastrand::Rng;
 use rhash_protocol::{Op, TableKind};
 
 use super::support::{
-    Came, contains, first_seed, get, open, open_logged, open_table, scan, sequences, tiny, wait, write,
+    Came, contains, first_seed, get, open, open_logged, open_table, scan, sequences, tiny, wait,
+    write,
 };
 use crate::{
     hot::{SWEEPS, Sweep},
@@ -503,8 +504,8 @@ fn every_operation_agrees_with_a_map_where_all_places_collide() {
 
 #[test]
 fn what_was_written_to_the_log_survives_crashes_and_is_applied_once() {
-    let visited = run_sequences(sequences(40), 64, Durability::EverySec);
-    if sequences(40) < 30 {
+    let visited = run_sequences(sequences(16), 64, Durability::EverySec);
+    if sequences(16) < 15 {
         return;
     }
     for (count, what) in [
@@ -523,5 +524,5 @@ fn what_was_written_to_the_log_survives_crashes_and_is_applied_once() {
 
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled_where_all_places_collide() {
-    run_sequences(sequences(20), 8, Durability::Always);
+    run_sequences(sequences(8), 8, Durability::Always);
 }

@@ -169,6 +169,7 @@ impl Tables {
                 ..Stats::default()
             }))),
             Request::Tables => Ok(Response::Tables(self.infos())),
+            Request::Sync => Ok(Response::Done),
             Request::Open {
                 name,
                 kind,

@@ -30,7 +30,7 @@ fn write_all(page: &mut Page, stats: &Stats) -> fmt::Result {
     let seconds = |ms: u64| ms as f64 / 1e3;
     page.head("build_info", "gauge", "The server's version.")?;
     page.line("build_info", &[("version", &stats.version)], 1.0)?;
-    let singles: [(&str, &str, &str, f64); 21] = [
+    let singles: [(&str, &str, &str, f64); 23] = [
         (
             "uptime_seconds",
             "gauge",

@@ -4,6 +4,7 @@ mod config;
 mod names;
 mod recovery;
 mod checkpoint;
+mod stop;
 mod tables;
 
 use std::{
@@ -33,7 +34,6 @@ use crate::{
     },
     flights::Flights,
     governor::{self, Bell, Budget, Seen},
-    hot::Sweep,
     key_hash::KeyHasher,
     log::Log,
     pool::ReadPool,
@@ -405,86 +405,6 @@ impl Store {
             tokio::time::sleep(DISK_LOOK_EVERY).await;
             // A close makes room as well, while the merging thread is busy with one long merge.
             cold.look_for_room().map_err(|error| cold_error(&error))?;
-        }
-        Ok(())
-    }
-
-    /// Ends the threads, spills named tables, drops temporary ones, and marks the directory as
-    /// cleanly stopped. Blocks while it writes. A store that was stopped does nothing more.
-    ///
-    /// # Errors
-    /// A table could not be spilled, or the disk not be synced; what is on disk is as after a crash.
-    pub fn stop(&self) -> Result<(), StoreError> {
-        self.shared.budget.stop();
-        self.shared.merge_wanted.ring();
-        self.checkpoint_wanted.ring();
-        if self.stopped.swap(true, Relaxed) {
-            return Ok(());
-        }
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the store had panicked");
-            }
-        }
-        let Some(cold) = &self.shared.cold else {
-            return Ok(());
-        };
-        let through = self.last_checkpoint();
-        let mut failed = None;
-        for table in self.tables.all() {
-            let stored = match table.name() {
-                Some(name) => self.store_all(name, &table),
-                // Closing a table that somebody closes at the same time is as good.
-                None => self.close_table(table.id()).or(Ok(())),
-            };
-            // One table that fails does not keep the others in RAM.
-            failed = failed.or(stored.err());
-        }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        cold.sync()?;
-        if let Some(log) = self.shared.log.get() {
-            log.stop();
-            if let Some(error) = log.failure() {
-                return Err(StoreError::Table {
-                    table: "(the log)".to_owned(),
-                    text: error.text,
-                });
-            }
-        }
-        if let Some(manifest) = &self.shared.manifest {
-            // IMPORTANT: the runs are synced before the manifest says that the stop was clean.
-            let mut manifest = manifest.lock();
-            manifest.record(Edit::Checkpoint {
-                lsn: through,
-                logs: false,
-            })?;
-            manifest.record(Edit::Stopped {
-                next_table: self.next_table.load(Relaxed),
-            })?;
-            manifest.rewrite()?;
-        }
-        if let Some(log) = self.shared.log.get() {
-            // What stays tells of the sessions.
-            log.cut(through)?;
-        }
-        Ok(())
-    }
-
-    /// Spills a table whole, and syncs its runs.
-    fn store_all(&self, name: &str, table: &Table) -> Result<(), StoreError> {
-        while table.has_unspilled() {
-            table
-                .spill(self.shared.steps.spill_bytes, Sweep::All)
-                .map_err(|error| StoreError::Table {
-                    table: name.to_owned(),
-                    text: error.text,
-                })?;
-        }
-        for run in table.runs() {
-            run.sync()?;
         }
         Ok(())
     }

@@ -298,6 +298,18 @@ impl Bucket {
         true
     }
 
+    /// Says that the cold tier has the entry.
+    pub(crate) fn mark_clean(&mut self, at: EntryRef) {
+        let header = self.arena.header(at);
+        self.arena.set_header(
+            at,
+            Header {
+                clean: true,
+                ..header
+            },
+        );
+    }
+
     /// Takes an entry out of the index and leaves its bytes where they are.
     pub(crate) fn hide(&mut self, at: EntryRef) {
         let hash = index_hash(self.arena.place(at));

@@ -136,11 +136,13 @@ impl HotMap {
         let bucket = &mut self.buckets[index];
         let kept = match sweep {
             Sweep::Spare if leaves_little(bucket) && !(logged && has_dirty(bucket)) => return 0,
-            Sweep::Checkpoint if !has_dirty(bucket) => return 0,
             Sweep::Spare => used(bucket),
             Sweep::Age => most_used(bucket),
             Sweep::All => Vec::new(),
-            Sweep::Checkpoint => bucket.refs().collect(),
+            Sweep::Checkpoint => {
+                self.checkpoint_bucket(index, first, frozen);
+                return 0;
+            }
             Sweep::Deletes | Sweep::Clean => {
                 let kept = match sweep {
                     Sweep::Deletes => all_but(bucket, |header| header.state == State::Tombstone),
@@ -194,6 +196,46 @@ impl HotMap {
         }
         frozen.push_bucket(first, old, live_bytes, written_bytes);
         0
+    }
+
+    /// Copies out what is dirty. Whole values stay, and are clean; fragments and deletes leave.
+    fn checkpoint_bucket(&mut self, index: usize, first: u64, frozen: &mut Frozen) {
+        let bucket = &mut self.buckets[index];
+        let is_dirty = |at: &EntryRef| !bucket.entry(*at).header.clean;
+        let dirty: Vec<EntryRef> = bucket.refs().filter(is_dirty).collect();
+        if dirty.is_empty() {
+            return;
+        }
+        let copy_bytes = dirty.iter().map(|at| bucket.cost_bytes(*at)).sum();
+        let mut copy = Bucket::expecting(bucket.depth, dirty.len(), copy_bytes);
+        let mut leaving: Vec<(u64, Vec<u8>)> = Vec::new();
+        let (len_before, bytes_before) = (bucket.len(), bucket.footprint_bytes());
+        let used_before = bucket.used_bytes();
+        for at in dirty {
+            let entry = bucket.entry(at);
+            // A copy of a part holds no more than the whole does.
+            let adopted = copy.adopt(&entry);
+            debug_assert!(adopted.is_ok());
+            match entry.header.state {
+                State::Base => bucket.mark_clean(at),
+                State::Fragment | State::Tombstone => {
+                    leaving.push((entry.header.place, entry.key.to_vec()));
+                }
+            }
+        }
+        for (place, key) in leaving {
+            bucket.remove(place, &key);
+        }
+        self.entries = self.entries - len_before + bucket.len();
+        self.bytes = self.bytes - bytes_before + bucket.footprint_bytes();
+        self.used_bytes = self.used_bytes - used_before + bucket.used_bytes();
+        let live_bytes = bytes_before.saturating_sub(bucket.footprint_bytes());
+        frozen.push_bucket(
+            first,
+            copy,
+            live_bytes,
+            copy_bytes.saturating_sub(live_bytes),
+        );
     }
 }
 

@@ -362,6 +362,12 @@ impl Log {
         self.shared.progress.reached(self.durability(), lsn)
     }
 
+    /// Whether a record is on stable storage.
+    #[cfg(test)]
+    pub(crate) fn is_synced(&self, lsn: Lsn) -> bool {
+        self.shared.progress.reached(Durability::Always, lsn)
+    }
+
     /// Waits until a record is as safe as the level asks.
     ///
     /// # Errors

@@ -11,6 +11,9 @@ use crate::{
     log::{Durability, LogError, LogOptions},
 };
 
+#[cfg(test)]
+use crate::log::LogFiles;
+
 /// The most tables that a server may have.
 pub const TABLES_MAX: usize = 1 << 20;
 
@@ -41,6 +44,9 @@ pub struct StoreConfig {
     pub tiny: Option<Tiny>,
     /// For tests: lets the disk fail on purpose.
     pub faults: Option<Arc<Faults>>,
+    /// Where the log is, if it is not in the data directory.
+    #[cfg(test)]
+    pub(crate) log_files: Option<Arc<dyn LogFiles>>,
 }
 
 /// Budgets that only tests want.
@@ -75,6 +81,8 @@ impl StoreConfig {
             log_limit_bytes: log_limit_bytes(mem_limit_bytes),
             tiny: None,
             faults: None,
+            #[cfg(test)]
+            log_files: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use rhash_protocol::{
 
 use crate::{
     cold::Faults,
-    log::Durability,
+    log::{Durability, LogFiles},
     store::{Store, StoreConfig, Tiny},
     table::{Answer, Table, TableError},
 };
@@ -35,6 +35,19 @@ pub(super) fn open_logged(dir: &Path, tiny: Tiny, durability: Durability) -> Arc
     let mut config = config(Some(dir), tiny);
     config.durability = durability;
     config.log_limit_bytes = 64 << 10;
+    Store::open(config).expect("a store")
+}
+
+/// A store whose log is where it is told.
+pub(super) fn open_logged_in(
+    dir: &Path,
+    files: Arc<dyn LogFiles>,
+    durability: Durability,
+) -> Arc<Store> {
+    let mut config = config(Some(dir), tiny(64));
+    config.durability = durability;
+    config.log_limit_bytes = 64 << 10;
+    config.log_files = Some(files);
     Store::open(config).expect("a store")
 }
 

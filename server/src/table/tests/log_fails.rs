@@ -1,0 +1,155 @@
+//! The log's disk fails, or loses what was not synced: what was acknowledged is there all the same, each write
+//! once, and what needs no log goes on.
+
+use std::{io::ErrorKind, path::Path, sync::Arc};
+
+use fastrand::Rng;
+use rhash_protocol::{ErrorCode, Op, TableKind};
+
+use super::support::{get_one, open_logged_in, open_table, scan, write};
+use crate::{
+    hot::Sweep,
+    log::{Durability, Lsn, memory_files::MemoryFiles},
+    store::Store,
+    table::Table,
+};
+
+const KEYS: u8 = 20;
+
+fn open(dir: &Path, files: &MemoryFiles, durability: Durability) -> (Arc<Store>, Arc<Table>) {
+    let store = open_logged_in(dir, Arc::new(files.clone()), durability);
+    let table = open_table(&store, "lists", TableKind::Lists);
+    (store, table)
+}
+
+/// Appends number after number, each to two keys in one batch, with spills, merges and checkpoints in between;
+/// returns the numbers that were acknowledged, and the one at which the log failed.
+fn append(store: &Store, table: &Arc<Table>, rng: &mut Rng, numbers: u32) -> (u32, u32) {
+    for number in 0..numbers {
+        match rng.u8(..12) {
+            0 => drop(store.checkpoint()),
+            1 => drop(table.spill(2000, [Sweep::All, Sweep::Spare][rng.usize(..2)])),
+            2 => drop(table.merge_some(rng)),
+            _ => {}
+        }
+        let bytes = number.to_le_bytes();
+        let keys = [[rng.u8(..KEYS)], [rng.u8(..KEYS) + KEYS]];
+        let ops = keys.each_ref().map(|key| Op::Append { key, bytes: &bytes });
+        let log = store.log().expect("a log");
+        let acked = write(table, &ops).and_then(|_| log.wait_acked(log.last()));
+        if let Err(error) = acked {
+            assert_eq!(error.code, ErrorCode::Storage, "{}", error.text);
+            return (number, number + 1);
+        }
+    }
+    (numbers, numbers)
+}
+
+/// The numbers that are there: each in two lists or in none, and none twice.
+fn numbers(table: &Arc<Table>) -> Vec<u32> {
+    let mut found = [Vec::new(), Vec::new()];
+    for (key, list) in scan(table, 100) {
+        let (numbers, rest) = list.as_chunks::<4>();
+        assert!(rest.is_empty());
+        let half = usize::from(key[0] >= KEYS);
+        found[half].extend(numbers.iter().map(|number| u32::from_le_bytes(*number)));
+    }
+    let [mut first, mut second] = found;
+    first.sort_unstable();
+    second.sort_unstable();
+    assert_eq!(first, second, "no half of a batch");
+    assert_eq!(first, (0..first.len() as u32).collect::<Vec<_>>());
+    first
+}
+
+#[test]
+fn what_was_acknowledged_before_the_disk_failed_is_there_once() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut failed = 0;
+    for nth in (1..).step_by(3) {
+        let mut rng = Rng::with_seed(seed);
+        let dir = tempfile::tempdir().expect("a directory");
+        let files = MemoryFiles::default();
+        let (store, table) = open(dir.path(), &files, Durability::EverySec);
+        files.fail_from(nth, ErrorKind::Other);
+        let (acked, tried) = append(&store, &table, &mut rng, 60);
+        if acked == 60 {
+            break;
+        }
+        failed += 1;
+        // Reads go on, and so does what needs no log.
+        assert!(numbers(&table).len() as u32 >= acked);
+        assert!(store.checkpoint().is_err());
+        assert!(store.stats().log_trouble.is_some());
+        let temporary = store
+            .open_table(
+                None,
+                Some(TableKind::Values),
+                Some("bytes"),
+                rhash_protocol::OpenMode::OpenOrCreate,
+            )
+            .expect("a table")
+            .table;
+        let put = Op::Put {
+            key: b"k",
+            value: b"v",
+        };
+        write(&temporary, &[put]).expect("a write to a temporary table");
+        temporary.spill(usize::MAX, Sweep::All).expect("a spill");
+        assert_eq!(get_one(&temporary, b"k").as_deref(), Some(&b"v"[..]));
+        let killed = files.after_kill();
+        drop((temporary, table, store));
+        let (store, table) = open(dir.path(), &killed, Durability::EverySec);
+        let there = numbers(&table).len() as u32;
+        assert!(
+            (acked..=tried).contains(&there),
+            "{acked} of {tried}: {there}"
+        );
+        append(&store, &table, &mut rng, 0);
+        write(&table, &[Op::Discard { key: &[0] }]).expect("it goes on");
+    }
+    assert!(failed > 10, "{failed} failures");
+}
+
+#[test]
+fn what_was_acknowledged_before_the_power_was_cut_is_there_once() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    for durability in [Durability::Always, Durability::EverySec] {
+        for _ in 0..12 {
+            let dir = tempfile::tempdir().expect("a directory");
+            let files = MemoryFiles::default();
+            let (store, table) = open(dir.path(), &files, durability);
+            let count = rng.u32(1..80);
+            let (acked, _) = append(&store, &table, &mut rng, count);
+            assert_eq!(acked, count);
+            // Of what is not acknowledged, some.
+            let more = rng.u32(..20);
+            for number in count..count + more {
+                let bytes = number.to_le_bytes();
+                let keys = [[rng.u8(..KEYS)], [rng.u8(..KEYS) + KEYS]];
+                let ops = keys.each_ref().map(|key| Op::Append { key, bytes: &bytes });
+                write(&table, &ops).expect("a write");
+                if rng.u8(..6) == 0 {
+                    table.spill(1000, Sweep::All).expect("a spill");
+                }
+            }
+            let log = store.log().expect("a log");
+            let synced: Lsn = (0..=log.last())
+                .rev()
+                .find(|lsn| log.is_synced(*lsn))
+                .expect("record 0 always is");
+            let cut = files.after_power_cut(&mut rng);
+            drop((table, store));
+            let (_store, table) = open(dir.path(), &cut, durability);
+            let there = numbers(&table).len() as u32;
+            assert!(there <= count + more);
+            assert!(u64::from(there) >= synced, "{there} of {synced} synced");
+            if durability == Durability::Always {
+                assert!(there >= count);
+            }
+        }
+    }
+}

@@ -27,6 +27,9 @@ const HOST_SHARE: u64 = 2;
 /// The share of the memory limit that one value may take if nothing is said.
 const VALUE_SHARE: u64 = 8;
 
+/// The log takes no more than this share of the disk limit if nothing is said, as a divisor.
+const LOG_DISK_SHARE: u64 = 8;
+
 /// The most threads that read from disk.
 pub const READ_THREADS_MAX: usize = 256;
 
@@ -217,6 +220,9 @@ impl Config {
             None | Some(DurabilityLevel::Everysec) => Durability::EverySec,
             Some(DurabilityLevel::Always) => Durability::Always,
         };
+        if let Some(limit_bytes) = store.disk_limit_bytes {
+            store.log_limit_bytes = store.log_limit_bytes.min(limit_bytes / LOG_DISK_SHARE);
+        }
         if let Some(given) = args.log_limit {
             if given.0 < LOG_LIMIT_BYTES_MIN {
                 return Err(ConfigError::LogLimit { given });

@@ -66,10 +66,6 @@ impl Store {
             return self.end_log(&*files, &found);
         }
         let log = Log::start(Arc::clone(&files), options, &found, ledger)?;
-        // Two buffers: one is written while the other is filled.
-        self.shared
-            .budget
-            .settle_buffers(0, 2 * options.buffer_bytes);
         if !logs {
             let mut manifest = manifest.lock();
             let lsn = checkpoint;

@@ -123,7 +123,8 @@ pub const LOG_LIMIT_BYTES_MIN: u64 = 1 << 20;
 const LOG_SHARE: u64 = 8;
 /// … and at least this much, or a server with little memory would do nothing but checkpoints.
 const LOG_BYTES_MIN: u64 = 64 << 20;
-/// The share of the memory limit that waits to be written to the log, as a divisor.
+/// The share of the memory limit that waits to be written to the log, as a divisor: less than the margin that the
+/// governor keeps free, which sees what it takes as overhead.
 const LOG_BUFFER_SHARE: u64 = 64;
 const LOG_BUFFER_BYTES_MIN: u64 = 256 << 10;
 const LOG_BUFFER_BYTES_MAX: u64 = 4 << 20;

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, cast, overload
 
 from . import _native
-from ._errors import ConnectionLostError, TableClosedError, UsageError, WholeTableWarning
+from ._errors import TableClosedError, UsageError, WholeTableWarning
 from ._views import RHashItems, RHashKeys, RHashValues
 
 K = TypeVar("K")
@@ -455,11 +455,11 @@ def _release_all() -> None:
         if handle.closed:
             continue
         try:
-            handle.detach()
+            # A server that is away is waited for only by what it must be given.
+            if not handle._abandon():
+                handle.detach()
         except Exception as error:
-            # Without its server, a temporary table is gone anyway.
-            if handle.name is not None or not isinstance(error, ConnectionLostError):
-                _say("letting go of", handle, error)
+            _say("letting go of", handle, error)
 
 
 def _in_child() -> None:

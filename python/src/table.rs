@@ -415,6 +415,29 @@ impl Table {
         shared.ask(py, |table| table.close())
     }
 
+    /// Lets go of the table without its server, if that is away and nothing waits for it; says whether it did.
+    /// Only for a process that ends: what the table is made of is never dropped.
+    fn _abandon(&self, py: Python<'_>) -> PyResult<bool> {
+        let shared = self.shared(py)?;
+        let is_named = self
+            .opened
+            .lock()
+            .as_ref()
+            .is_some_and(|opened| opened.name.is_some());
+        if is_named {
+            shared.settle(py)?;
+        }
+        let table = shared.table(py)?;
+        if !table.is_away() || (is_named && table.has_pending()) {
+            return Ok(false);
+        }
+        shared.forget(py);
+        drop(self.take());
+        // IMPORTANT: the last drop would wait for the server to be told.
+        std::mem::forget(shared);
+        Ok(true)
+    }
+
     /// Sends what is cached and lets go of the table; a handle that is closed stays so.
     fn _detach(&self, py: Python<'_>) -> PyResult<()> {
         let Some(shared) = self.take() else {

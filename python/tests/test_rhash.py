@@ -13,10 +13,10 @@ import threading
 import time
 import weakref
 from collections.abc import MutableMapping
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import pytest
-from conftest import WAIT
+from conftest import WAIT, Service
 
 import mivrhash
 from mivrhash import Client, RHash
@@ -393,3 +393,34 @@ def test_a_script_that_ends_without_closing_loses_nothing() -> None:
     with RHash(name="ended", mode="existing") as table:
         assert table["k"] == [1, 2]
         table.close()
+
+
+@pytest.mark.parametrize("name", [None, "left behind"])
+def test_a_script_whose_server_is_gone_ends_at_once_if_nothing_waits(
+    own_service: Service, name: Optional[str]
+) -> None:
+    script = (
+        "import sys, mivrhash\n"
+        f"h = mivrhash.RHash(sys.argv[1], name={name!r}, retry_deadline=1e6, request_timeout=1)\n"
+        "h['k'] = [1]\n"
+        "h.flush()\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+        "try:\n"
+        "    h.client.ping()\n"
+        "except ConnectionError:\n"
+        "    pass\n"
+    )
+    command = [sys.executable, "-c", script, own_service.address]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        own_service.kill()
+        said, _ = process.communicate(timeout=WAIT)
+        assert (process.returncode, said) == (0, "")

@@ -159,6 +159,17 @@ impl EncodedTable {
         self.core().id
     }
 
+    /// Whether the server is not connected at this moment.
+    pub fn is_away(&self) -> bool {
+        self.core().client.pipeline.away().is_some()
+    }
+
+    /// Whether cached writes of the table wait for the server.
+    pub fn has_pending(&self) -> bool {
+        let core = self.core();
+        core.client.cache.pending_keys(core.slot).count() > 0
+    }
+
     /// While this number stays the same, no other client has written to the table; none if another
     /// one has it open.
     pub fn epoch(&self) -> Option<u64> {

@@ -83,6 +83,10 @@ class Client(_native.Client):
         """All tables that this client may see, and what the server knows of them."""
         return cast("List[Dict[str, Any]]", json.loads(self.tables_json()))
 
+    def __repr__(self) -> str:
+        state = ", closed" if self.closed else ""
+        return f"<{type(self).__name__} {self.address}{state}>"
+
     def __enter__(self) -> Client:
         return self
 
@@ -141,7 +145,7 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         # A secret does not travel with a pickle: neither this one nor that of an address.
         options.pop("token", None)
         self._recipe = {
-            "address": self._client.address if self._owns_client else None,
+            "address": self._client.address,
             "name": name,
             "kind": kind,
             "pickle": pickle,
@@ -367,14 +371,10 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         if self._is_open:
             # Whoever opens it again is to see what was written.
             self.flush()
-        recipe = dict(self._recipe, address=self._recipe["address"] or self._client_address())
-        return _reopened, (type(self), recipe)
+        return _reopened, (type(self), dict(self._recipe))
 
     def __reduce_ex__(self, _protocol: Any) -> Tuple[Any, ...]:
         return self.__reduce__()
-
-    def _client_address(self) -> str:
-        return _resolved(self._client.address)
 
     def _sibling(self: S) -> S:
         new = type(self).__new__(type(self))

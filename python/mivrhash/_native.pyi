@@ -40,8 +40,8 @@ class Client:
         tls_identity: Optional[Tuple[_Path, _Path]] = None,
     ) -> Self: ...
     @property
-    def address(self) -> Optional[str]:
-        """Where the server is, as it was given, but for a token."""
+    def address(self) -> str:
+        """Where the server is, without the token that its address may have."""
     @property
     def closed(self) -> bool:
         """Whether it was closed."""

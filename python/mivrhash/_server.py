@@ -18,6 +18,10 @@ class Server(_native.Server):
     does. ``reload`` reads its tokens and certificates again.
     """
 
+    def __repr__(self) -> str:
+        state = "" if self.is_running else ", stopped"
+        return f"<{type(self).__name__} {self.address}{state}>"
+
     def __enter__(self) -> Server:
         return self
 

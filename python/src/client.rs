@@ -10,9 +10,11 @@ use std::{
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyValueError, prelude::*};
 use rhash_client::{
-    CachePolicy,
+    CachePolicy, SERVER_VARIABLE,
     blocking::{Client as RustClient, ClientBuilder},
 };
+
+use rhash_protocol::limits::DEFAULT_PORT;
 
 use crate::{errors, fork::Owned, shared::Shared};
 
@@ -32,7 +34,10 @@ const CACHE_BYTES_MIN: usize = 4096;
 )]
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// As it was given; none for that of the environment.
     address: Option<String>,
+    /// What may be told of it.
+    shown_address: String,
     options: ClientBuilder,
     cache_bytes: usize,
     connection: Mutex<Option<Arc<Owned<RustClient>>>>,
@@ -101,11 +106,21 @@ impl Client {
 }
 
 /// An address without the token that it may have: what is shown or kept must not tell it.
-fn without_token(address: &str) -> String {
+fn shown(address: Option<&str>) -> String {
+    let of_environment = || std::env::var(SERVER_VARIABLE).ok();
+    let address = address.map(str::to_owned).or_else(of_environment);
+    let address = address.filter(|address| !address.is_empty());
+    let address = address.unwrap_or_else(|| format!("127.0.0.1:{DEFAULT_PORT}"));
     let begin = address.find("://").map_or(0, |at| at + 3);
     let (scheme, rest) = address.split_at(begin);
     let place = rest.rsplit_once('@').map_or(rest, |(_token, place)| place);
     format!("{scheme}{place}")
+}
+
+/// A number of bytes or items.
+fn count(name: &str, value: i64) -> PyResult<usize> {
+    usize::try_from(value)
+        .map_err(|_negative| PyValueError::new_err(format!("{name} is {value}, below zero")))
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
@@ -123,8 +138,8 @@ impl Client {
     fn new(
         py: Python<'_>,
         address: Option<String>,
-        cache_bytes: Option<usize>,
-        cache_items: Option<usize>,
+        cache_bytes: Option<i64>,
+        cache_items: Option<i64>,
         cache_policy: &str,
         live: bool,
         flush_interval: Option<f64>,
@@ -136,7 +151,11 @@ impl Client {
         tls_ca: Option<PathBuf>,
         tls_identity: Option<(PathBuf, PathBuf)>,
     ) -> PyResult<Self> {
-        let cache_bytes = cache_bytes.unwrap_or(rhash_client::CACHE_BYTES_DEFAULT);
+        let cache_bytes = match cache_bytes {
+            Some(value) => count("cache_bytes", value)?,
+            None => rhash_client::CACHE_BYTES_DEFAULT,
+        };
+        let cache_items = cache_items.map(|value| count("cache_items", value));
         let live_bytes = if live { cache_bytes / LIVE_SHARE } else { 0 };
         let policy = match cache_policy {
             "write-back" => CachePolicy::WriteBack,
@@ -151,7 +170,7 @@ impl Client {
         let encoded_bytes = cache_bytes - live_bytes;
         let mut options = ClientBuilder::default()
             .cache_bytes(encoded_bytes.max(CACHE_BYTES_MIN.min(cache_bytes)))
-            .cache_items(cache_items)
+            .cache_items(cache_items.transpose()?)
             .cache_policy(policy)
             .client_name(concat!("mivrhash ", env!("CARGO_PKG_VERSION")));
         if let Some(value) = flush_interval {
@@ -178,8 +197,10 @@ impl Client {
         if let Some((cert, key)) = tls_identity {
             options = options.tls_identity(cert, key);
         }
+        let shown_address = shown(address.as_deref());
         let client = Self {
             address,
+            shown_address,
             options,
             cache_bytes,
             connection: Mutex::new(None),
@@ -190,10 +211,10 @@ impl Client {
         Ok(client)
     }
 
-    /// Where the server is, as it was given, but for a token.
+    /// Where the server is, without the token that its address may have.
     #[getter]
-    fn address(&self) -> Option<String> {
-        self.address.as_deref().map(without_token)
+    fn address(&self) -> &str {
+        &self.shown_address
     }
 
     /// Whether it was closed.

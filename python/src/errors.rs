@@ -42,7 +42,7 @@ pub(crate) fn of_client(py: Python<'_>, error: &Error) -> PyErr {
 }
 
 fn with_keys<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    let exception = make(py, class_of(error), &error.to_string())?;
+    let exception = make(py, class_of(error), &with_causes(error))?;
     let failed = error.keys();
     if failed.count() > 0 {
         let keys = PyList::empty(py);
@@ -56,6 +56,20 @@ fn with_keys<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
         exception.setattr("key_count", failed.count())?;
     }
     Ok(exception)
+}
+
+/// An error's text, and those of its causes that it does not tell itself.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(&format!(": {more}"));
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn class_of(error: &Error) -> &'static str {

@@ -17,7 +17,10 @@ use rhash_server::{
 };
 use tokio::runtime::Runtime;
 
-use crate::{errors, fork::Owned};
+use crate::{
+    errors::{self, with_causes},
+    fork::Owned,
+};
 
 #[derive(Debug)]
 struct Running {
@@ -133,19 +136,6 @@ fn parse(arguments: Vec<String>) -> PyResult<Args> {
                 .unwrap_or(text.len());
             PyValueError::new_err(text[..end].trim_end().to_owned())
         })
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(&format!(": {more}"));
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Prepares this process to be a server and nothing else: its allocator keeps little, and it logs to

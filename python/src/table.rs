@@ -82,6 +82,10 @@ impl Table {
         pickle: bool,
         live: bool,
     ) -> PyResult<()> {
+        if name.as_deref() == Some("") {
+            let text = "a table's name must not be empty; without one it is temporary";
+            return Err(errors::raise(py, "UsageError", text));
+        }
         let opened = Arc::new(Opened {
             client,
             name,

@@ -360,6 +360,23 @@ def test_errors_are_a_tree_that_fits_built_in_classes() -> None:
             assert issubclass(getattr(mivrhash, name), mivrhash.RHashError)
 
 
+def test_options_that_make_no_sense_are_value_errors() -> None:
+    for options, text in (
+        ({"name": ""}, "empty"),
+        ({"cache_bytes": -1}, "cache_bytes is -1"),
+        ({"cache_bytes": 1}, "cache_bytes is 1, below the least"),
+        ({"cache_items": -5}, "cache_items is -5"),
+        ({"flush_interval": -1}, "flush_interval is -1"),
+        ({"kind": "trees"}, "'lists'"),
+        ({"address": "not an address"}, "HOST:PORT"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            RHash(**options)  # type: ignore[arg-type]
+    with Client() as client:
+        assert repr(client) == f"<Client {client.address}>"
+    assert repr(client).endswith(", closed>")
+
+
 def test_memory_errors_are_memory_errors() -> None:
     with mivrhash.serve(mem_limit="24M", max_value="1M") as server:
         table: RHash[int, bytes] = RHash(server.address, retry_deadline=1)

@@ -160,7 +160,8 @@ pub enum DurabilityLevel {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Connections at once. Default: one for each 64 KiB of the memory limit, at most 16384.
+    /// Connections at once, at most one for each 32 KiB of the memory limit. Default: one for each
+    /// 64 KiB, at most 16384.
     #[arg(long, value_name = "COUNT")]
     pub max_connections: Option<u64>,
 

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! a quarter   run files that are kept open, 256 at most
-//! a half      connections
-//! a quarter   the rest: sled, the manifest, files being written, reads in flight, the runtime
+//! a quarter   what is no connection: sled, the manifest, files being written, reads in flight, the
+//!             runtime, those who watch; 2,048 at most
+//! the rest    connections
 //! ```
 //!
 //! However much data there is, no more run files are open than that: 1,024 files suffice for any.
@@ -14,6 +15,8 @@ use std::{fs, sync::LazyLock};
 const ASSUMED: usize = 1024;
 /// More run files need not be open at once: opening one costs less than reading a block.
 const RUN_FILES_MAX: usize = 256;
+/// Nor is there more of the rest, however many files there may be.
+const OTHERS_MAX: usize = 2048;
 /// With fewer the server could not work.
 const RUN_FILES_MIN: usize = 16;
 /// The fewest connections that are let in all the same.
@@ -31,7 +34,13 @@ pub(crate) fn run_files_max() -> usize {
 
 /// How many connections there are files for.
 pub(crate) fn connections_max() -> u64 {
-    (*OPEN_FILES_MAX as u64 / 2).max(CONNECTIONS_MIN)
+    connections_of(*OPEN_FILES_MAX)
+}
+
+fn connections_of(open_files_max: usize) -> u64 {
+    let quarter = open_files_max / 4;
+    let kept = quarter.min(RUN_FILES_MAX) + quarter.min(OTHERS_MAX);
+    (open_files_max.saturating_sub(kept) as u64).max(CONNECTIONS_MIN)
 }
 
 /// The soft limit of open files, of the kernel's table of limits.
@@ -61,5 +70,18 @@ mod tests {
         );
         assert_eq!(soft_limit("nothing"), None);
         assert!(run_files_max() >= RUN_FILES_MIN);
+    }
+
+    #[test]
+    fn connections_get_what_nothing_else_may_need() {
+        for (open_files_max, connections) in [
+            (0, CONNECTIONS_MIN),
+            (256, 128),
+            (1024, 512),
+            (20_000, 17_696),
+            (usize::MAX, (usize::MAX - 2304) as u64),
+        ] {
+            assert_eq!(connections_of(open_files_max), connections);
+        }
     }
 }

@@ -32,6 +32,9 @@ const READ_AHEAD_LIMIT_SHARE: u64 = 64;
 const READ_AHEAD_BYTES_MIN: usize = 4 * 1024;
 const READ_AHEAD_BYTES_MAX: usize = 32 * 1024;
 
+/// A session may outlive its lease by this.
+const REAP_PAUSE: Duration = Duration::from_millis(100);
+
 /// The most lists of all tables that are made at a time: each looks at every table.
 const LISTINGS_MAX: usize = 2;
 
@@ -256,13 +259,15 @@ impl Hub {
             }
             let wait = async {
                 match next {
-                    Some(next) => tokio::time::sleep_until(next).await,
+                    // Each look is at all sessions, of which a crowd may end one by one.
+                    Some(next) => tokio::time::sleep_until(next + REAP_PAUSE).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = wait => {}
-                () = self.sessions.session_lost() => {}
+                // Leases are all of one length: where one runs, none that begins now ends before it.
+                () = self.sessions.session_lost(), if next.is_none() => {}
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
         }

@@ -20,6 +20,9 @@ use crate::{args::LimitArgs, size::ByteSize};
 
 /// What a connection may take at rest, for deciding how many there may be.
 const CONNECTION_BYTES: u64 = 64 * 1024;
+/// What one may take at most, all together, for deciding how many may be asked for: at rest, after a
+/// request, it is 14 KiB, and all that is not connections needs as much.
+const CONNECTION_BYTES_MIN: u64 = 32 * 1024;
 const CONNECTIONS_MIN: u64 = 64;
 const CONNECTIONS_MAX: u64 = 16_384;
 
@@ -125,7 +128,7 @@ impl Limits {
                 "--max-connections",
                 args.max_connections,
                 &mut limits.connections,
-                COUNT_MAX,
+                (mem_limit_bytes / CONNECTION_BYTES_MIN).clamp(CONNECTIONS_MIN, COUNT_MAX),
             ),
             (
                 "--max-connections-before-hello",
@@ -456,7 +459,7 @@ mod tests {
         let text = |args: &[&str]| limits(args).unwrap_err().to_string();
         assert_eq!(
             text(&["--max-connections=0"]),
-            "--max-connections 0 is not between 1 and 1048576"
+            "--max-connections 0 is not between 1 and 2048"
         );
         assert_eq!(
             text(&["--max-key=65K"]),

@@ -10,6 +10,7 @@ mod commons;
 mod window;
 mod assembly;
 mod pace;
+mod intake;
 mod socket;
 mod secure;
 mod strangers;
@@ -17,7 +18,14 @@ mod outbox;
 mod opening;
 pub(crate) mod stream;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rhash_protocol::{
@@ -46,17 +54,14 @@ use crate::{
     session::{Desk, Session, Stop},
 };
 use assembly::{AssemblyRoom, Incoming};
+use intake::{Intake, assembly_failed, connection_failed, taken_away};
 use opening::{Opened, Refused};
 use outbox::Patience;
-use pace::{Pace, Stalled};
+use pace::Pace;
 use socket::{Sink, Source};
 
 /// A connection that is quiet for this long gives back the room that it needed for long frames.
 const QUIET: Duration = Duration::from_secs(2);
-
-/// A connection that sends nothing for this long in the middle of a request is ended, whether others
-/// wait for the room that its first half takes or not.
-const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// How long a connection that ends may take to send what it owes, and then its last word; less if the
 /// server stops and has less time.
@@ -73,6 +78,9 @@ const STREAMS_MAX: usize = 16;
 
 /// After so many bytes of requests a connection lets the others have its thread.
 const TURN_BYTES: usize = 16 * 1024;
+
+/// So many bytes of answers take as long as one of requests.
+const ANSWER_BYTES_PER_TURN_BYTE: usize = 4;
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -199,6 +207,7 @@ async fn run(lines: Lines, opened: Opened, hub: &Arc<Hub>, peer: SocketAddr) {
         window,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         held_back: None,
+        turn_bytes: AtomicUsize::new(0),
         stop: attachment.stop(),
     };
     let end = clerk.take_requests(&mut reader, received).await;
@@ -252,6 +261,9 @@ pub(crate) struct Clerk {
     pub(crate) streams: Arc<Semaphore>,
     /// Takes answers that wait for the log, once there were any.
     pub(crate) held_back: Option<mpsc::Sender<HeldBack>>,
+    /// What was taken since it last let others have its thread, and a part of what was answered. Changed
+    /// by the connection's task alone.
+    turn_bytes: AtomicUsize,
     /// Says when another connection takes the session up, or when it is revoked.
     stop: watch::Receiver<Stop>,
 }
@@ -269,7 +281,6 @@ impl Clerk {
             outbox: self.outbox.clone(),
             pace,
             idle_since: Instant::now(),
-            turn_bytes: 0,
         };
         reader.trim(self.hub.read_ahead_bytes());
         loop {
@@ -335,14 +346,22 @@ impl Clerk {
                 intake.room.release();
             }
         }
-        intake.turn_bytes += frame_bytes;
-        if intake.turn_bytes >= TURN_BYTES {
-            // A client that loads always has the next request ready. Its connection would keep this
-            // thread for tens of milliseconds, and no other thread may be looking at the sockets.
-            intake.turn_bytes = 0;
+        self.let_others_go_on(frame_bytes).await;
+        Ok(())
+    }
+
+    /// Lets others have the thread after enough of `bytes`.
+    ///
+    /// A client that loads always has the next request ready. Its connection would keep this thread for
+    /// tens of milliseconds, and no other thread may be looking at the sockets.
+    async fn let_others_go_on(&self, bytes: usize) {
+        let taken = self.turn_bytes.load(Relaxed).saturating_add(bytes);
+        let is_over = taken >= TURN_BYTES;
+        self.turn_bytes
+            .store(if is_over { 0 } else { taken }, Relaxed);
+        if is_over {
             tokio::task::yield_now().await;
         }
-        Ok(())
     }
 
     /// Ends a connection that has asked for nothing for too long, and owes no answer.
@@ -392,8 +411,12 @@ impl Clerk {
 
     /// Gives something to the connection's writer.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<(), End> {
+        let bytes = outgoing.body.len();
         let sent = self.unless_stopped(self.outbox.send(outgoing)).await?;
-        sent.map_err(|_writer_is_gone| End::Closed)
+        sent.map_err(|_writer_is_gone| End::Closed)?;
+        self.let_others_go_on(bytes / ANSWER_BYTES_PER_TURN_BYTE)
+            .await;
+        Ok(())
     }
 
     /// Sends an answer that is here, when there is room for it.
@@ -411,127 +434,6 @@ impl Clerk {
             end = taken_away(&mut stop) => Err(end),
         }
     }
-}
-
-/// Waits until the session is taken from its connection, and says why.
-async fn taken_away(stop: &mut watch::Receiver<Stop>) -> End {
-    // The other end goes with the session, after it has said why.
-    drop(stop.wait_for(|stop| *stop != Stop::No).await);
-    match *stop.borrow() {
-        Stop::Revoked => End::Revoked,
-        _ => End::TakenOver,
-    }
-}
-
-/// What a connection receives with.
-#[derive(Debug)]
-struct Intake {
-    assembler: Assembler,
-    room: AssemblyRoom,
-    stop: watch::Receiver<Stop>,
-    stopping: watch::Receiver<bool>,
-    /// Closed when the connection's writer has given up.
-    outbox: mpsc::Sender<Outgoing>,
-    /// How fast the peer sends the request that has begun.
-    pace: Pace,
-    /// When the last request came.
-    idle_since: Instant,
-    /// What was taken since it last let others have its thread.
-    turn_bytes: usize,
-}
-
-impl Intake {
-    /// Waits for something, unless the connection ends before.
-    async fn unless_ended<T>(&mut self, coming: impl Future<Output = T>) -> Result<T, End> {
-        let (stop, stopping) = (&mut self.stop, &mut self.stopping);
-        unless_ended(stop, stopping, &self.outbox, coming).await
-    }
-
-    /// Waits for more of a request that has begun, for as long as some comes, and not too little
-    /// where others wait for the room that its first half takes.
-    async fn keep_pace<T>(&mut self, coming: impl Future<Output = T>) -> Result<T, End> {
-        let Self {
-            room,
-            stop,
-            stopping,
-            outbox,
-            pace,
-            ..
-        } = self;
-        let kept = pace.keep(room.spell_bytes_min(), coming, |stalled| {
-            stands(stalled) || room.is_wanted()
-        });
-        let kept = unless_ended(stop, stopping, outbox, kept).await?;
-        kept.map_err(too_slow)
-    }
-}
-
-/// Waits for something, unless the connection ends before: it is told to, or the server is, or its
-/// writer has given up.
-async fn unless_ended<T>(
-    stop: &mut watch::Receiver<Stop>,
-    stopping: &mut watch::Receiver<bool>,
-    outbox: &mpsc::Sender<Outgoing>,
-    coming: impl Future<Output = T>,
-) -> Result<T, End> {
-    tokio::select! {
-        biased;
-        end = taken_away(stop) => Err(end),
-        _ = stopping.wait_for(|stopping| *stopping) => Err(End::Stopping),
-        () = outbox.closed() => Err(End::Closed),
-        came = coming => Ok(came),
-    }
-}
-
-fn connection_failed(error: ConnectionError) -> End {
-    match error {
-        ConnectionError::Frame(error) => End::Failed(WireError {
-            code: ErrorCode::BadRequest,
-            text: error.to_string(),
-        }),
-        error => {
-            tracing::debug!(%error, "a connection broke");
-            End::Closed
-        }
-    }
-}
-
-fn assembly_failed(error: AssemblyError) -> WireError {
-    let code = match error {
-        AssemblyError::Bytes { .. } => ErrorCode::ValueTooLarge,
-        _ => ErrorCode::BadRequest,
-    };
-    WireError {
-        code,
-        text: error.to_string(),
-    }
-}
-
-/// Whether a peer is given up that sends nothing, be its room wanted or not.
-fn stands(stalled: Stalled) -> bool {
-    stalled.moved_bytes == 0 && stalled.time >= STALL_MAX
-}
-
-fn too_slow(stalled: Stalled) -> End {
-    let Stalled { time, moved_bytes } = stalled;
-    let came = format!(
-        "{moved_bytes} bytes came in {} s in the middle of a request",
-        time.as_secs()
-    );
-    End::Failed(if stands(stalled) {
-        WireError {
-            code: ErrorCode::BadRequest,
-            text: came,
-        }
-    } else {
-        WireError {
-            code: ErrorCode::Busy,
-            text: format!(
-                "{came}, and others wait for the room that it takes; send it again, faster or in \
-                 smaller parts"
-            ),
-        }
-    })
 }
 
 #[cfg(test)]

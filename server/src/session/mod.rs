@@ -34,6 +34,10 @@ pub(crate) use holders::Holders;
 pub(crate) use notices::Notices;
 pub(crate) use replies::{Turn, UNSETTLED_MAX};
 
+/// Where there are too many sessions, this share of them makes room at once, since all are looked at to
+/// find them.
+const ROOM_SHARE: u64 = 64;
+
 /// Names a session.
 pub(crate) type SessionId = u64;
 
@@ -162,9 +166,14 @@ impl Sessions {
         let (id, secret) = draw_ticket()?;
         let mut by_id = self.by_id.lock();
         if by_id.len() as u64 >= self.sessions_max {
-            let idle = oldest_empty(&by_id).ok_or_else(|| too_many(self.sessions_max))?;
-            by_id.remove(&idle);
-            self.evicted.lock().push(idle);
+            let idle = oldest_empty(&by_id, self.sessions_max / ROOM_SHARE);
+            if idle.is_empty() {
+                return Err(too_many(self.sessions_max));
+            }
+            for id in &idle {
+                by_id.remove(id);
+            }
+            self.evicted.lock().extend(idle);
         }
         let (attachment, link, stop) = self.new_link();
         let session = Arc::new(Session {
@@ -336,10 +345,10 @@ fn draw_ticket() -> Result<(SessionId, [u8; 16]), WireError> {
     Ok((u64::from_le_bytes(id), secret))
 }
 
-/// The session without connection and tables that would expire first. Many short-lived clients
-/// leave such ones behind, and nothing is lost with them.
-fn oldest_empty(by_id: &HashMap<SessionId, Arc<Session>>) -> Option<SessionId> {
-    by_id
+/// The sessions without connection and tables that would expire first, so many or at least one, if
+/// there are any. Many short-lived clients leave such ones behind, and nothing is lost with them.
+fn oldest_empty(by_id: &HashMap<SessionId, Arc<Session>>, count: u64) -> Vec<SessionId> {
+    let mut empty: Vec<(Instant, SessionId)> = by_id
         .values()
         .filter_map(|session| match *session.link.lock() {
             Link::Lost { expires } => Some((expires, session)),
@@ -351,8 +360,14 @@ fn oldest_empty(by_id: &HashMap<SessionId, Arc<Session>>) -> Option<SessionId> {
                 .try_lock()
                 .is_ok_and(|desk| desk.tables.is_empty())
         })
-        .min_by_key(|(expires, _)| *expires)
-        .map(|(_, session)| session.id)
+        .map(|(expires, session)| (expires, session.id))
+        .collect();
+    let count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
+    if count < empty.len() {
+        empty.select_nth_unstable(count);
+        empty.truncate(count);
+    }
+    empty.into_iter().map(|(_, id)| id).collect()
 }
 
 fn too_many(sessions_max: u64) -> WireError {
@@ -363,139 +378,4 @@ fn too_many(sessions_max: u64) -> WireError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::access::tokens::NewToken;
-
-    const LEASE: Duration = Duration::from_secs(60);
-    const SESSIONS_MAX: u64 = 100;
-
-    fn sessions() -> Arc<Sessions> {
-        Arc::new(Sessions::new(LEASE, SESSIONS_MAX))
-    }
-
-    fn anybody() -> Arc<Grant> {
-        Arc::new(Grant::everything())
-    }
-
-    fn code<T>(result: Result<T, WireError>) -> Option<ErrorCode> {
-        result.err().map(|error| error.code)
-    }
-
-    #[tokio::test]
-    async fn a_session_lives_as_long_as_its_lease_after_its_connection() {
-        let sessions = sessions();
-        let attachment = sessions.begin(anybody()).unwrap();
-        let ticket = attachment.session().ticket();
-        assert_eq!(
-            sessions.reap(Instant::now() + 2 * LEASE).0.len(),
-            0,
-            "it is connected"
-        );
-        drop(attachment);
-        sessions.session_lost().await;
-        let (ended, next) = sessions.reap(Instant::now());
-        assert!(ended.is_empty());
-        assert!(next.is_some_and(|next| next > Instant::now() && next <= Instant::now() + LEASE));
-
-        drop(sessions.resume(&ticket, &anybody()).unwrap());
-        let (ended, _) = sessions.reap(Instant::now() + LEASE);
-        assert_eq!(ended.len(), 1);
-        assert_eq!(
-            code(sessions.resume(&ticket, &anybody())),
-            Some(ErrorCode::SessionExpired)
-        );
-        assert_eq!(sessions.count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_ticket_of_another_secret_or_of_nobody_is_refused() {
-        let sessions = sessions();
-        let attachment = sessions.begin(anybody()).unwrap();
-        let mut ticket = attachment.session().ticket();
-        ticket.secret[15] ^= 1;
-        assert_eq!(
-            code(sessions.resume(&ticket, &anybody())),
-            Some(ErrorCode::SessionExpired)
-        );
-        let stranger = Ticket {
-            id: 1,
-            secret: [0; 16],
-        };
-        assert_eq!(
-            code(sessions.resume(&stranger, &anybody())),
-            Some(ErrorCode::SessionExpired)
-        );
-        assert_eq!(*attachment.stop().borrow(), Stop::No, "nobody took it");
-    }
-
-    #[tokio::test]
-    async fn taking_a_session_up_stops_the_connection_that_had_it() {
-        let sessions = sessions();
-        let first = sessions.begin(anybody()).unwrap();
-        let mut stopped = first.stop();
-        let second = sessions
-            .resume(&first.session().ticket(), &anybody())
-            .unwrap();
-        let told = *stopped.wait_for(|stop| *stop != Stop::No).await.unwrap();
-        assert_eq!(told, Stop::TakenOver);
-        drop(first);
-        assert_eq!(
-            sessions.reap(Instant::now() + 2 * LEASE).0.len(),
-            0,
-            "the second has it"
-        );
-        assert_eq!(*second.stop().borrow(), Stop::No);
-    }
-
-    #[tokio::test]
-    async fn sessions_without_tables_make_room_for_new_ones_and_others_do_not() {
-        let sessions = sessions();
-        let held: Vec<_> = (1..SESSIONS_MAX)
-            .map(|_| sessions.begin(anybody()).unwrap())
-            .collect();
-        let ticket = sessions.begin(anybody()).unwrap().session().ticket();
-        let _last = sessions.begin(anybody()).unwrap();
-        assert_eq!(
-            code(sessions.resume(&ticket, &anybody())),
-            Some(ErrorCode::SessionExpired)
-        );
-        assert_eq!(code(sessions.begin(anybody())), Some(ErrorCode::Busy));
-        drop(held);
-        assert!(sessions.begin(anybody()).is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_session_belongs_to_the_token_that_it_began_with_and_ends_with_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("tokens");
-        let [a, b] = ["a", "b"].map(|name| NewToken::draw(name, "*", "read").unwrap());
-        std::fs::write(&file, format!("{}\n{}\n", a.line, b.line)).unwrap();
-        let access = Access::new(Some(file.clone())).unwrap();
-        let [of_a, of_b] = [&a, &b].map(|token| access.admit(&token.secret).unwrap());
-        let sessions = sessions();
-        let attachment = sessions.begin(Arc::clone(&of_a)).unwrap();
-        let ticket = attachment.session().ticket();
-        assert_eq!(
-            code(sessions.resume(&ticket, &of_b)),
-            Some(ErrorCode::Denied)
-        );
-
-        let more = a.line.replace(" read", " read,write");
-        std::fs::write(&file, format!("{more}\n{}\n", b.line)).unwrap();
-        access.reload().unwrap();
-        assert!(sessions.renew_grants(&access).is_empty());
-        assert!(attachment.session().grant().rights.write);
-
-        std::fs::write(&file, &b.line).unwrap();
-        access.reload().unwrap();
-        assert_eq!(sessions.renew_grants(&access).len(), 1);
-        assert_eq!(*attachment.stop().borrow(), Stop::Revoked);
-        assert_eq!(
-            code(sessions.resume(&ticket, &of_a)),
-            Some(ErrorCode::SessionExpired)
-        );
-        drop(attachment);
-        assert_eq!(sessions.count(), 0);
-    }
-}
+mod tests;

@@ -12,7 +12,11 @@ mod build;
 mod entries;
 mod text;
 
-use self::{build::Build, options::Peers, stores::Side};
+use self::{
+    build::Build,
+    options::Peers,
+    stores::{Level, Side},
+};
 
 fn main() -> ExitCode {
     let first = std::env::args().nth(1);
@@ -29,6 +33,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Without a log, and with one at each level.
+fn logged_sides() -> Vec<Side> {
+    let levels = [Level::EverySec, Level::Always];
+    let ours = levels.map(|level| Side::RhashLogged { part: 8, level });
+    let others = levels.map(|level| Side::RedisLogged { level });
+    let mut sides = vec![Side::Rhash { part: 8 }, Side::Redis];
+    sides.splice(1..1, ours);
+    sides.extend(others);
+    sides
 }
 
 fn run(peers: &Peers) -> Result<()> {
@@ -60,6 +75,11 @@ fn run(peers: &Peers) -> Result<()> {
                 Side::Redis,
                 Side::Fjall { part: 32 },
             ],
+        },
+        Build {
+            workload: "build-logged",
+            postings: peers.postings(),
+            sides: logged_sides(),
         },
     ];
     for build in &builds {

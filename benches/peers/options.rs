@@ -9,7 +9,7 @@ use crate::stores::Side;
 
 /// Run the same work against rhash and what one would pick instead.
 ///
-/// Workloads: build, build-large, entries, text. Sides: rhash-memory, rhash-1/8, rhash-1/32,
+/// Workloads: build, build-large, build-logged, entries, text. Sides: rhash-memory, rhash-1/8, rhash-1/32,
 /// redis, memcached, extstore-1/8, fjall-1/8, fjall-1/32, hashmap-pipe, combining-alone; of
 /// text: rhash-index and tantivy. redis-server and memcached are taken from the path; where they
 /// are missing, the bench says so.

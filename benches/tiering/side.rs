@@ -78,6 +78,7 @@ impl Side {
             data: Some(&data),
             more,
             group: group.as_ref(),
+            ..ServerOptions::default()
         };
         Ok(Served {
             server: RhashServer::start(job.place, &options)?,

@@ -23,6 +23,8 @@ pub struct ServerOptions<'a> {
     pub limit_bytes: u64,
     /// `--data`; with none, the server keeps everything in memory.
     pub data: Option<&'a Path>,
+    /// `--durability`; with none, nothing is logged.
+    pub durability: Option<&'a str>,
     /// Other arguments.
     pub more: &'a [&'a str],
     /// The memory group that it runs in.
@@ -51,7 +53,13 @@ impl RhashServer {
             .args(["--listen", "127.0.0.1:0", "--log", "warn", "--mem-limit"])
             .args([&limit]);
         launch = match options.data {
-            Some(data) => launch.args(["--data"]).args([data]),
+            Some(data) => launch
+                .args([
+                    "--durability",
+                    options.durability.unwrap_or("none"),
+                    "--data",
+                ])
+                .args([data]),
             None => launch.args(["--memory-only"]),
         };
         let mut process = launch

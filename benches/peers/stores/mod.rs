@@ -93,7 +93,16 @@ pub(crate) enum Side {
     Rhash {
         part: u64,
     },
+    /// The same with a log.
+    RhashLogged {
+        part: u64,
+        level: Level,
+    },
     Redis,
+    /// With a log.
+    RedisLogged {
+        level: Level,
+    },
     Memcached,
     /// With its store on disk behind a limit of this part of the data.
     Extstore {
@@ -105,6 +114,25 @@ pub(crate) enum Side {
     },
     /// A map in another process, behind a pipe, each batch waited for.
     Pipe,
+}
+
+/// How safe a write is once it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// It survives the process, and a second later the machine.
+    EverySec,
+    /// It survives the machine.
+    Always,
+}
+
+impl Level {
+    /// What rhash and Redis call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::EverySec => "everysec",
+            Self::Always => "always",
+        }
+    }
 }
 
 /// The least limit that our server takes; others get no less either.
@@ -120,7 +148,9 @@ impl Side {
             Self::Combine => "combining-alone".to_owned(),
             Self::RhashMemory => "rhash-memory".to_owned(),
             Self::Rhash { part } => format!("rhash-1/{part}"),
+            Self::RhashLogged { part, level } => format!("rhash-1/{part}-{}", level.name()),
             Self::Redis => "redis".to_owned(),
+            Self::RedisLogged { level } => format!("redis-{}", level.name()),
             Self::Memcached => "memcached".to_owned(),
             Self::Extstore { part } => format!("extstore-1/{part}"),
             Self::Fjall { part } => format!("fjall-1/{part}"),
@@ -141,7 +171,7 @@ impl Side {
     /// The program that it needs and that may be missing.
     pub(crate) fn program(self) -> Option<&'static str> {
         match self {
-            Self::Redis => Some(redis::PROGRAM),
+            Self::Redis | Self::RedisLogged { .. } => Some(redis::PROGRAM),
             Self::Memcached | Self::Extstore { .. } => Some(memcached::PROGRAM),
             _ => None,
         }
@@ -150,9 +180,10 @@ impl Side {
     /// The limit for data of this size; none if it keeps all in memory.
     pub(crate) fn limit_bytes(self, data_bytes: u64) -> Option<u64> {
         match self {
-            Self::Rhash { part } | Self::Extstore { part } | Self::Fjall { part } => {
-                Some((data_bytes / part).max(LIMIT_BYTES_MIN))
-            }
+            Self::Rhash { part }
+            | Self::RhashLogged { part, .. }
+            | Self::Extstore { part }
+            | Self::Fjall { part } => Some((data_bytes / part).max(LIMIT_BYTES_MIN)),
             _ => None,
         }
     }
@@ -163,12 +194,20 @@ impl Side {
         let ample = limit.unwrap_or(LIMIT_BYTES_AMPLE);
         Ok(match self {
             Self::Combine => Box::new(combine::Combine),
-            Self::RhashMemory => Box::new(rhash::Rhash::start(place, ample, None)?),
+            Self::RhashMemory => Box::new(rhash::Rhash::start(place, ample, None, None)?),
             Self::Rhash { .. } => {
                 let data = place.empty_directory("rhash")?;
-                Box::new(rhash::Rhash::start(place, ample, Some(&data))?)
+                Box::new(rhash::Rhash::start(place, ample, Some(&data), None)?)
             }
-            Self::Redis => Box::new(redis::Redis::start()?),
+            Self::RhashLogged { level, .. } => {
+                let data = place.empty_directory("rhash")?;
+                Box::new(rhash::Rhash::start(place, ample, Some(&data), Some(level))?)
+            }
+            Self::Redis => Box::new(redis::Redis::start(None)?),
+            Self::RedisLogged { level } => {
+                let data = place.empty_directory("redis")?;
+                Box::new(redis::Redis::start(Some((&data, level)))?)
+            }
             Self::Memcached => Box::new(memcached::Memcached::start(ample, None)?),
             Self::Extstore { .. } => {
                 let data = place.empty_directory("extstore")?;

@@ -1,11 +1,15 @@
 //! Redis: strings, written by SET and APPEND in pipelines, read by MGET.
 
-use std::{collections::VecDeque, io::Write as _, path::PathBuf};
+use std::{
+    collections::VecDeque,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
-use rhash_harness::{Launch, Process, Result, find_program, workload::Batch};
+use rhash_harness::{Launch, Place, Process, Result, find_program, workload::Batch};
 
 use super::{
-    Connection, Kind, SEND_BYTES, SENDS_IN_FLIGHT_MAX, Store, await_listener, free_port,
+    Connection, Kind, Level, SEND_BYTES, SENDS_IN_FLIGHT_MAX, Store, await_listener, free_port,
     lines::{Lines, number, unexpected},
 };
 
@@ -14,29 +18,52 @@ pub(super) const PROGRAM: &str = "redis-server";
 /// Keys that a step of a scan asks for.
 const SCAN_KEYS: usize = 1000;
 
-/// A server that keeps all in memory and writes nothing.
+/// A server that keeps all in memory, and writes nothing but its log, if it has one.
 pub(super) struct Redis {
     process: Process,
     port: u16,
+    data: Option<PathBuf>,
 }
 
 impl Redis {
-    /// Starts one.
-    pub(super) fn start() -> Result<Self> {
+    /// Starts one, with a log in a directory if that and a level are given.
+    pub(super) fn start(log: Option<(&Path, Level)>) -> Result<Self> {
         let program: PathBuf = find_program(PROGRAM).ok_or("redis-server is not installed")?;
         let port = free_port()?;
-        let mut process = Launch::new(PROGRAM, &program)
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--daemonize", "no", "--port", &port.to_string()])
-            .start()?;
+        let port_text = port.to_string();
+        let launch = Launch::new(PROGRAM, &program)
+            .args(["--bind", "127.0.0.1", "--save", ""])
+            .args(["--daemonize", "no", "--port", &port_text]);
+        let launch = match log {
+            None => launch.args(["--appendonly", "no"]),
+            Some((data, level)) => launch
+                .args([
+                    "--appendonly",
+                    "yes",
+                    "--appendfsync",
+                    level.name(),
+                    "--dir",
+                ])
+                .args([data]),
+        };
+        let mut process = launch.start()?;
         await_listener(&mut process, port)?;
-        Ok(Self { process, port })
+        let data = log.map(|(data, _)| data.to_owned());
+        Ok(Self {
+            process,
+            port,
+            data,
+        })
     }
 }
 
 impl Store for Redis {
     fn process(&self) -> Option<u32> {
         Some(self.process.id())
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.data.as_deref().map_or(0, Place::disk_bytes)
     }
 
     fn connect(&self, _kind: Kind) -> Result<Box<dyn Connection>> {

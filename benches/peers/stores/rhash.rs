@@ -10,9 +10,9 @@ use rhash_client::{BytesCodec, CachePolicy, Client, List, RemoteHash, Stored, bl
 use rhash_harness::{Place, Result, RhashServer, ServerOptions, workload::Batch};
 use tokio::runtime::Runtime;
 
-use super::{Connection, Kind, Store};
+use super::{Connection, Kind, Level, Store};
 
-/// The table that all connections open. Nothing of it is logged.
+/// The table that all connections open.
 const TABLE: &str = "bench";
 
 /// Merges are over when nothing was merged for this long: a table counts as at rest after a second,
@@ -27,11 +27,17 @@ pub(super) struct Rhash {
 }
 
 impl Rhash {
-    /// Starts one, with a disk if there is a directory.
-    pub(super) fn start(place: &Place, limit_bytes: u64, data: Option<&Path>) -> Result<Self> {
+    /// Starts one, with a disk if there is a directory, and with a log if there is a level.
+    pub(super) fn start(
+        place: &Place,
+        limit_bytes: u64,
+        data: Option<&Path>,
+        level: Option<Level>,
+    ) -> Result<Self> {
         let options = ServerOptions {
             limit_bytes,
             data,
+            durability: level.map(Level::name),
             ..ServerOptions::default()
         };
         Ok(Self {

@@ -10,7 +10,7 @@ use super::Shared;
 
 /// Keys that a piece has at least: of fewer, the request would cost more than is won. A read of fewer
 /// than twice as many is one piece.
-const PIECE_KEYS: usize = 32;
+const PIECE_KEYS: usize = 48;
 
 /// After so many pieces they become twice as long, up to the longest.
 const PIECES_OF_A_LENGTH: usize = 4;

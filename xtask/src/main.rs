@@ -46,8 +46,8 @@ Tasks:
             against an independent count (see `cargo xtask main-job --help`)
   limits    Drive servers hard and see that they keep their memory limit and give space back
             (see `cargo xtask limits --help`)
-  hostile   Abuse servers at full scale, and see that others are answered as fast as before
-            and that all is given back (needs 15,000 file descriptors: ulimit -n)
+  hostile   Abuse servers at full scale, and see that others wait no longer than twice as long as
+            beside another server that is abused, and that all is given back (needs 15,000 file descriptors: ulimit -n)
   soak      Load a server for half an hour at four times its memory, and see that nothing grows
             (see `cargo xtask soak --help`)
   crash     Kill a server 300 times under load at each level of durability, and see that nothing is

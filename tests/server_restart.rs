@@ -252,3 +252,48 @@ async fn a_level_may_change_from_start_to_start() -> TestResult {
     }
     Ok(())
 }
+
+/// The log has more than fits memory: what is replayed is spilled meanwhile.
+#[tokio::test]
+async fn a_log_that_is_longer_than_memory_is_replayed_within_the_limit() -> TestResult {
+    const VALUE_BYTES: usize = 4000;
+    const VALUES: u32 = 7000;
+    let dir = tempfile::tempdir()?;
+    let server = start("127.0.0.1:0", dir.path(), "everysec")?;
+    let mut peer = Peer::connect(&server).await?;
+    let (table, _) = peer.open_kind(Some("lists"), TableKind::Lists).await?;
+    for round in 0..2u32 {
+        for first in (0..VALUES / 2).step_by(50) {
+            let keys: Vec<_> = (first..first + 50).map(u32::to_le_bytes).collect();
+            let bytes: Vec<_> = keys
+                .iter()
+                .map(|key| filled(*key, round, VALUE_BYTES))
+                .collect();
+            let ops: Vec<_> = keys
+                .iter()
+                .zip(&bytes)
+                .map(|(key, bytes)| Op::Append { key, bytes })
+                .collect();
+            peer.write(table, &ops).await?;
+        }
+    }
+    drop(peer);
+    let server = restart(server, dir.path(), "everysec", End::Kill)?;
+    let anonymous = server.status_bytes("RssAnon")?;
+    assert!(anonymous <= 24 << 20, "{anonymous} bytes");
+    let mut peer = Peer::connect(&server).await?;
+    let (table, _) = peer.open_kind(Some("lists"), TableKind::Lists).await?;
+    for number in (0..VALUES / 2).step_by(7) {
+        let key = number.to_le_bytes();
+        let expected = [0, 1].map(|round| filled(key, round, VALUE_BYTES)).concat();
+        assert!(peer.get(table, &key).await? == Some(expected), "{number}");
+    }
+    Ok(())
+}
+
+/// Bytes that say whose they are.
+fn filled(key: [u8; 4], round: u32, length: usize) -> Vec<u8> {
+    let mut bytes = key.to_vec();
+    bytes.resize(length, round as u8);
+    bytes
+}

@@ -127,6 +127,10 @@ impl Clerk {
     /// Answers once all that was written before is on stable storage.
     pub(super) async fn sync(&mut self, request_id: u64) -> Result<(), End> {
         let done = encode(&Response::Done);
+        if !self.session.grant().rights.write {
+            // It has written nothing, and shall not keep the disk busy.
+            return self.send_answer(request_id, done).await;
+        }
         if let Some(log) = self.hub.store.log() {
             let lsn = log.last();
             return self.hold_back(request_id, done, lsn, Needs::Synced).await;

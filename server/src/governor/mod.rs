@@ -145,6 +145,7 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
         buffers_bytes: 0,
         resident_bytes: 0,
         gave_back: Instant::now(),
+        merges: Merges::Elsewhere,
     };
     while !shared.budget.is_stopping() {
         shared.budget.wait_for_work(LOOK_EVERY);
@@ -174,6 +175,7 @@ pub(crate) fn relieve_at_start(shared: &Shared, tables: &Tables) -> Result<(), S
         buffers_bytes: 0,
         resident_bytes: 0,
         gave_back: Instant::now(),
+        merges: Merges::Here,
     };
     if relief::relieve(shared, tables, &mut steering) {
         return Ok(());
@@ -223,6 +225,16 @@ struct Steering<'a> {
     resident_bytes: u64,
     /// When the allocator was told last.
     gave_back: Instant,
+    merges: Merges,
+}
+
+/// Who merges while spills wait for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Merges {
+    /// A thread of its own.
+    Elsewhere,
+    /// Nobody else, as no thread runs yet.
+    Here,
 }
 
 impl Steering<'_> {

@@ -7,12 +7,12 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Instant};
 
-use super::{Budget, LOOK_EVERY, Steering, upkeep};
+use super::{Budget, LOOK_EVERY, Merges, Steering, upkeep};
 use crate::{
     hot::Sweep,
     shared::Shared,
     store::Tables,
-    table::{HotUse, Spilled, Table},
+    table::{HotUse, MergeDone, Need, Spilled, Table},
 };
 
 /// Entries in use keep at most this part of what entries may take; what is written needs the rest.
@@ -150,6 +150,11 @@ fn wait_for_merges(shared: &Shared, table: &Table, steering: &mut Steering<'_>) 
             && shared.merge_trouble.lock().is_none()
     };
     if !must_wait() {
+        return;
+    }
+    if steering.merges == Merges::Here {
+        // What fails, or finds nothing to merge, is looked after once the threads run.
+        while must_wait() && matches!(table.merge_one(Need::Order), Ok(MergeDone::Some)) {}
         return;
     }
     let began = Instant::now();

@@ -13,6 +13,7 @@ pub(crate) mod record;
 mod segment;
 mod replay;
 mod ledger;
+mod intake;
 mod progress;
 mod writer;
 #[cfg(test)]
@@ -40,6 +41,8 @@ pub use replay::LogError;
 pub(crate) use replay::{Found, read_log};
 
 use crate::session::SessionId;
+pub(crate) use intake::LogRoom;
+use intake::{Chunk, Intake};
 use progress::Progress;
 use segment::HEADER_BYTES;
 use writer::Writer;
@@ -111,45 +114,6 @@ struct Shared {
     bytes: AtomicU64,
     /// Nothing more is written, not even what waits: as if the process had been killed.
     abandoned: AtomicBool,
-}
-
-/// What waits to be written.
-#[derive(Debug)]
-struct Intake {
-    next: Lsn,
-    chunks: VecDeque<Chunk>,
-    /// Of the chunks, and of the one that is being written.
-    waiting_bytes: usize,
-    /// What writes that were let in may still add.
-    reserved_bytes: usize,
-    /// A buffer to be used again.
-    spare: Vec<u8>,
-    ledger: Ledger,
-    closed: bool,
-}
-
-/// Records in a row, as bytes.
-#[derive(Debug, Default)]
-struct Chunk {
-    bytes: Vec<u8>,
-    first: Lsn,
-    last: Lsn,
-    /// It shall begin a new segment, if there is room for one.
-    begins_segment: bool,
-}
-
-/// Room in the log's buffer, given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct LogRoom {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
-
-impl Drop for LogRoom {
-    fn drop(&mut self) {
-        self.shared.intake.lock().reserved_bytes -= self.bytes;
-        self.shared.progress.wake_async();
-    }
 }
 
 impl Log {
@@ -501,30 +465,6 @@ impl Drop for Log {
 }
 
 impl Shared {
-    /// Puts a record at the end of what waits.
-    fn push(&self, intake: &mut Intake, record: &Record<'_>) -> Lsn {
-        let lsn = intake.next;
-        intake.next += 1;
-        let unsynced = u32::try_from(lsn - self.progress.synced()).unwrap_or(u32::MAX);
-        if intake.chunks.is_empty() {
-            let bytes = std::mem::take(&mut intake.spare);
-            intake.chunks.push_back(Chunk {
-                bytes,
-                first: lsn,
-                ..Chunk::default()
-            });
-        }
-        if let Some(chunk) = intake.chunks.back_mut() {
-            let bytes_before = chunk.bytes.len();
-            record::push_record(&mut chunk.bytes, lsn, unsynced, record);
-            chunk.last = lsn;
-            intake.waiting_bytes += chunk.bytes.len() - bytes_before;
-        }
-        intake.ledger.apply(record);
-        self.last.store(lsn, Relaxed);
-        lsn
-    }
-
     fn fail(&self, why: &str) {
         if self.progress.fail(WireError {
             code: ErrorCode::Storage,

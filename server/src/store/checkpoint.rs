@@ -20,7 +20,8 @@ use crate::{
         DiskFiles, Durability, Found, Ledger, Log, LogError, LogFiles, Lsn, Record, SessionRecord,
         read_log,
     },
-    shared::{cold_error, error_text},
+    shared::{cold_error, data_dir_error, error_text},
+    table::Table,
 };
 
 /// The directory of the log, inside the data directory.
@@ -196,7 +197,7 @@ impl Store {
         manifest
             .record(edit)
             .and_then(|()| manifest.sync())
-            .map_err(|error| crate::shared::data_dir_error(&error))
+            .map_err(|error| data_dir_error(&error))
     }
 
     /// Begins what a stop writes down; returns the last record that will be in runs then.
@@ -232,6 +233,17 @@ impl Store {
                 }
             }
         })
+    }
+
+    /// Whether a checkpoint would add runs to a table that has too many to be read quickly.
+    fn waits_for_merges(&self) -> bool {
+        let is_deep = |table: &Arc<Table>| table.runs_deepest() >= table.depths().stall;
+        let waits =
+            self.shared.merge_trouble.lock().is_none() && self.tables.all().iter().any(is_deep);
+        if waits {
+            self.shared.merge_wanted.ring();
+        }
+        waits
     }
 
     /// The log; none if named tables are not logged.
@@ -303,7 +315,7 @@ fn look(store: &Weak<Store>, seen: &mut Watch) -> Looked {
     if log.failure().is_some() {
         return Looked::Fine;
     }
-    if !seen.is_due(log) {
+    if !seen.is_due(log) || store.waits_for_merges() {
         return Looked::Fine;
     }
     let began = Instant::now();

@@ -37,7 +37,7 @@ pub struct StoreConfig {
     /// How safe a write to a named table is when it is answered. Default: [`Durability::None`].
     pub durability: Durability,
     /// What the log may take on disk: beyond half of it a checkpoint begins, and beyond all of it writers
-    /// wait. Default: an eighth of the memory limit, 64 MiB at least.
+    /// wait. Default: four times the memory limit, but at least 256 MiB and at most 1 GiB.
     pub log_limit_bytes: u64,
     /// For tests: how much is done at a time, and how much entries may take, far below what a
     /// server needs. None: all follows from the memory limit.
@@ -118,11 +118,14 @@ pub enum StoreError {
 
 /// The least limit of the log: a checkpoint writes many runs, which short ones are not worth.
 pub const LOG_LIMIT_BYTES_MIN: u64 = 1 << 20;
-/// The share of the memory limit that the log may take if nothing is said, as a divisor. What it says is in
-/// RAM as well, so that a checkpoint writes about as much, …
-const LOG_SHARE: u64 = 8;
-/// … and at least this much, or a server with little memory would do nothing but checkpoints.
-const LOG_BYTES_MIN: u64 = 64 << 20;
+/// So many times the memory limit the log may take if nothing is said: by the time that a checkpoint is due,
+/// most of what the log says has been spilled for want of RAM, and the checkpoint writes the rest. An index build whose
+/// log was as long as memory, and so was written down once in the middle, took a third more time and twice the writes.
+const LOG_SHARE: u64 = 4;
+/// At least this much, for the same reason, …
+const LOG_BYTES_MIN: u64 = 256 << 20;
+/// … and no more than a start replays in a few seconds.
+const LOG_BYTES_MAX: u64 = 1 << 30;
 /// The share of the memory limit that waits to be written to the log, as a divisor: less than the margin that the
 /// governor keeps free, which sees what it takes as overhead.
 const LOG_BUFFER_SHARE: u64 = 64;
@@ -135,7 +138,9 @@ const LOG_SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
 /// What the log may take under a memory limit if nothing is said.
 pub(crate) fn log_limit_bytes(mem_limit_bytes: u64) -> u64 {
-    (mem_limit_bytes / LOG_SHARE).max(LOG_BYTES_MIN)
+    mem_limit_bytes
+        .saturating_mul(LOG_SHARE)
+        .clamp(LOG_BYTES_MIN, LOG_BYTES_MAX)
 }
 
 impl StoreConfig {

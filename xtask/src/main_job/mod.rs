@@ -185,6 +185,8 @@ fn start_server(phase: &Phase<'_>, workplace: &Workplace) -> Result<Server, Fail
     if phase.memory_only {
         command.arg("--memory-only");
     } else {
+        // As `rhash index` does it by itself: an index is built again after a crash.
+        command.args(["--durability", "none"]);
         command.arg("--data").arg(workplace.data());
     }
     let log = workplace.log_path(&format!("{}-server.err", phase.name));

@@ -118,7 +118,8 @@ impl Clerk {
             Some(log) if lsn > 0 => log.is_acked(lsn),
             _ => true,
         };
-        if is_safe {
+        // Answers to writes leave in the order of the writes.
+        if is_safe && self.held_back.is_none() {
             return self.send_answer(request_id, body).await;
         }
         self.hold_back(request_id, body, lsn, Needs::Acked).await

@@ -229,13 +229,11 @@ impl HotMap {
         self.entries = self.entries - len_before + bucket.len();
         self.bytes = self.bytes - bytes_before + bucket.footprint_bytes();
         self.used_bytes = self.used_bytes - used_before + bucket.used_bytes();
-        let live_bytes = bytes_before.saturating_sub(bucket.footprint_bytes());
-        frozen.push_bucket(
-            first,
-            copy,
-            live_bytes,
-            copy_bytes.saturating_sub(live_bytes),
-        );
+        // What left may have taken garbage along, which is no part of the copy.
+        let left_bytes = bytes_before.saturating_sub(bucket.footprint_bytes());
+        let live_bytes = left_bytes.min(copy.footprint_bytes());
+        let kept_bytes = copy_bytes.saturating_sub(live_bytes);
+        frozen.push_bucket(first, copy, live_bytes, kept_bytes);
     }
 }
 

@@ -269,3 +269,43 @@ fn a_snapshot_ends_where_it_was_cut() {
     }
     assert_eq!(seen, 5000);
 }
+
+/// Fragments that leave take the garbage along that their growth left, which once was more than the copy has.
+#[test]
+fn a_checkpoint_copies_what_is_dirty_once_and_leaves_whole_values_clean() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let hasher = hasher();
+    let mut map = HotMap::new();
+    map.set_logged();
+    let mut bases = 0;
+    for number in 0..3000u32 {
+        let key = number.to_le_bytes();
+        let place = hasher.hash(&key).place;
+        if number % 3 == 0 {
+            map.put(place, &key, b"value").expect("room");
+            bases += 1;
+        } else {
+            for _ in 0..rng.usize(1..20) {
+                let bytes = vec![7; rng.usize(1..150)];
+                map.append(place, &key, &bytes, CleanBase::MayGo)
+                    .expect("room");
+            }
+        }
+    }
+    for written in [3000, 0] {
+        let (mut copied, mut ends) = (0, false);
+        map.set_hand(0);
+        while !ends {
+            let swept = map.sweep(64 * 1024, u64::MAX, Sweep::Checkpoint);
+            ends = swept.ends;
+            if let Some(frozen) = swept.frozen {
+                assert!(frozen.live_bytes() <= frozen.footprint_bytes());
+                copied += frozen.len();
+            }
+        }
+        assert_eq!((copied, map.len()), (written, bases));
+        assert_eq!(map.footprint_bytes(), counted_bytes(&map));
+    }
+}

@@ -248,7 +248,8 @@ impl Log {
                 return Err(error);
             }
             if self.bytes() > self.shared.options.limit_bytes {
-                return Ok(None);
+                // A checkpoint that fails would be waited for in vain.
+                return progress.checkpoint_trouble().map_or(Ok(None), Err);
             }
         }
         if self.durability() == Durability::EverySec && progress.unsynced_age() > UNSYNCED_AGE_MAX {
@@ -411,6 +412,11 @@ impl Log {
         files
             .sync_names()
             .map_err(replay::io_error(files, "sync the directory of", through))
+    }
+
+    /// Says why the last checkpoint failed, if it did: beyond the log's limit writes then get this error.
+    pub(crate) fn set_checkpoint_trouble(&self, trouble: Option<WireError>) {
+        self.shared.progress.set_checkpoint_trouble(trouble);
     }
 
     /// Takes no more writes: something that they rely on failed.

@@ -43,6 +43,7 @@ struct State {
     /// When the first of what is written and not synced was written, or a bit before.
     unsynced_since: Option<Instant>,
     trouble: Option<WireError>,
+    checkpoint_trouble: Option<WireError>,
     failure: Option<WireError>,
     /// By the number of their first record, with their lengths; the last one is written to.
     segments: VecDeque<(Lsn, u64)>,
@@ -75,6 +76,7 @@ impl Progress {
                 wanted: 0,
                 unsynced_since: None,
                 trouble: None,
+                checkpoint_trouble: None,
                 failure: None,
                 segments,
                 file,
@@ -103,6 +105,18 @@ impl Progress {
 
     pub(super) fn trouble(&self) -> Option<WireError> {
         self.state.lock().trouble.clone()
+    }
+
+    pub(super) fn checkpoint_trouble(&self) -> Option<WireError> {
+        self.state.lock().checkpoint_trouble.clone()
+    }
+
+    pub(super) fn set_checkpoint_trouble(&self, trouble: Option<WireError>) {
+        let mut state = self.state.lock();
+        if state.checkpoint_trouble != trouble {
+            state.checkpoint_trouble = trouble;
+            self.tell(state);
+        }
     }
 
     /// How long the oldest written record has not been on stable storage.

@@ -223,6 +223,7 @@ impl Store {
                 logged: 0,
                 logged_at: Instant::now(),
                 written_down: 0,
+                failed: false,
             };
             loop {
                 wanted.wait(LOOK_EVERY);
@@ -287,6 +288,8 @@ struct Watch {
     logged_at: Instant,
     /// The last record when the last checkpoint ended.
     written_down: Lsn,
+    /// The last checkpoint failed, and the server's log says so.
+    failed: bool,
 }
 
 impl Watch {
@@ -323,13 +326,19 @@ fn look(store: &Weak<Store>, seen: &mut Watch) -> Looked {
     match store.checkpoint() {
         Ok(()) => {
             (seen.last, seen.written_down) = (Instant::now(), log.last());
+            log.set_checkpoint_trouble(None);
+            seen.failed = false;
             let elapsed_ms = began.elapsed().as_millis() as u64;
             tracing::debug!(bytes_before, bytes = log.bytes(), elapsed_ms, "checkpoint");
             Looked::Fine
         }
         Err(error) if error.code == ErrorCode::ShuttingDown => Looked::End,
         Err(error) => {
-            tracing::error!(error = error.text, "a checkpoint failed");
+            if !seen.failed {
+                tracing::error!(error = error.text, "a checkpoint failed");
+            }
+            seen.failed = true;
+            log.set_checkpoint_trouble(Some(error));
             Looked::Failed
         }
     }

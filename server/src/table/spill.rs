@@ -27,6 +27,7 @@ use crate::{
     data_dir::manifest::Edit,
     governor::{Bell, LOOK_EVERY},
     hot::{Frozen, FrozenSource, Sweep},
+    log::Log,
     ranges::Ranges,
     shared::cold_error,
 };
@@ -254,6 +255,7 @@ impl Table {
         bytes_target: usize,
         sweep: Sweep,
     ) -> usize {
+        let _swept = FailsInPanic(self.log());
         let interval = Interval::of(state, bytes_target);
         let step_bytes = STEP_BYTES.min(bytes_target / COPIES_SHARE).max(1);
         let (mut bytes, mut freed_bytes, mut copies_bytes, mut rounds) = (0, 0, 0, 0);
@@ -268,7 +270,7 @@ impl Table {
             if let Some(mut frozen) = swept.frozen {
                 frozen.set_lsn(state.lsn, sweep);
                 bytes += frozen.live_bytes();
-                copies_bytes += frozen.footprint_bytes() - frozen.live_bytes();
+                copies_bytes += frozen.footprint_bytes().saturating_sub(frozen.live_bytes());
                 state.transit.insert(0, Arc::new(frozen));
                 state.epoch += 1;
             }
@@ -370,6 +372,20 @@ impl Table {
         drop(left);
         self.shared.merge_wanted.ring();
         Ok(Spilled::Some)
+    }
+}
+
+/// Has the log fail if a sweep panics. What it took out, or said to be clean, is then in the log alone, which must
+/// not be cut any more; the next start finds it there.
+struct FailsInPanic<'a>(Option<&'a Log>);
+
+impl Drop for FailsInPanic<'_> {
+    fn drop(&mut self) {
+        if let Some(log) = self.0
+            && thread::panicking()
+        {
+            log.fail("a spill failed inside the server");
+        }
     }
 }
 

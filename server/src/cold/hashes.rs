@@ -14,8 +14,8 @@ use super::{
 };
 use crate::key_hash::KeyHash;
 
-/// What is read at once of a run that has no hash column.
-const READ_AHEAD_BYTES: usize = 64 * 1024;
+/// What is read at once of a run that has no hash column: of each run of a range there is so much.
+pub const READ_AHEAD_BYTES: usize = 16 * 1024;
 
 /// Goes over the keys of a run, by place and then by key: a hash, and the kind of its first record.
 #[derive(Debug)]

@@ -45,7 +45,7 @@ pub(crate) use file_home::is_read_at_once;
 pub use fold::{BoxedSource, Fold, FoldedKey};
 pub use format::{NOTE_BYTES, RunSummary};
 pub use glance::{Glance, Whole};
-pub use hashes::HashCursor;
+pub use hashes::{HashCursor, READ_AHEAD_BYTES as HASHES_READ_AHEAD_BYTES};
 pub use merge::MergePlan;
 pub use record::{KEY_BYTES_MAX, PART_BYTES_MAX, Record, RecordKind, RecordSource};
 pub use run::{READ_AHEAD_BYTES_MAX, Run};

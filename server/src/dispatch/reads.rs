@@ -104,9 +104,12 @@ impl Clerk {
             }
             // A page is put together from what may be as long, however few entries it has.
             Request::Scan { table, .. } => (*table, ANSWER_BYTES_MAX),
-            Request::Len { table } | Request::IsEmpty { table } | Request::Fetch { table, .. } => {
-                (*table, 0)
+            // The answer is short, and what it is found by is not.
+            Request::Len { table } => {
+                let counted = self.desk.table(&self.hub.store, *table);
+                (*table, counted.map_or(0, |table| table.count_bytes()))
             }
+            Request::IsEmpty { table } | Request::Fetch { table, .. } => (*table, 0),
             _ => {
                 return self
                     .refuse(request_id, bad_request("not a read".to_owned()))

@@ -143,6 +143,7 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
         limit_bytes,
         overhead_bytes: 0,
         buffers_bytes: 0,
+        margin_used_bytes: 0,
         resident_bytes: 0,
         gave_back: Instant::now(),
         merges: Merges::Elsewhere,
@@ -173,6 +174,7 @@ pub(crate) fn relieve_at_start(shared: &Shared, tables: &Tables) -> Result<(), S
         limit_bytes: None,
         overhead_bytes: 0,
         buffers_bytes: 0,
+        margin_used_bytes: 0,
         resident_bytes: 0,
         gave_back: Instant::now(),
         merges: Merges::Here,
@@ -198,9 +200,13 @@ pub(crate) fn entries_bytes_at_start(limit_bytes: u64) -> usize {
     entries_bytes(limit_bytes, OVERHEAD_BYTES)
 }
 
+/// What is left between all that is counted and the limit.
+fn margin_bytes(limit_bytes: u64) -> u64 {
+    (limit_bytes / MARGIN_SHARE).max(MARGIN_BYTES_MIN)
+}
+
 fn entries_bytes(limit_bytes: u64, overhead_bytes: u64) -> usize {
-    let margin_bytes = (limit_bytes / MARGIN_SHARE).max(MARGIN_BYTES_MIN);
-    let room = limit_bytes.saturating_sub(margin_bytes);
+    let room = limit_bytes.saturating_sub(margin_bytes(limit_bytes));
     let most = limit_bytes / 8 * ENTRIES_EIGHTHS_MAX;
     room.saturating_sub(overhead_bytes)
         .clamp(limit_bytes / ENTRIES_SHARE_MIN, most) as usize
@@ -221,6 +227,8 @@ struct Steering<'a> {
     overhead_bytes: u64,
     /// What buffers of connections took of late.
     buffers_bytes: u64,
+    /// What of the margin was used of late: twice as much more is left free.
+    margin_used_bytes: u64,
     /// What the process took at the last look.
     resident_bytes: u64,
     /// When the allocator was told last.
@@ -262,7 +270,12 @@ impl Steering<'_> {
         self.overhead_bytes = remember(self.overhead_bytes, overhead_now);
         let buffers_now = self.shared.budget.buffers_bytes() as u64;
         self.buffers_bytes = remember(self.buffers_bytes, buffers_now);
-        let overhead = self.overhead_bytes.max(OVERHEAD_BYTES) + self.buffers_bytes - buffers_now;
+        let margin_from = limit_bytes.saturating_sub(margin_bytes(limit_bytes));
+        let margin_used_now = self.resident_bytes.saturating_sub(margin_from);
+        self.margin_used_bytes = remember(self.margin_used_bytes, margin_used_now);
+        let overhead = self.overhead_bytes.max(OVERHEAD_BYTES)
+            + 2 * self.margin_used_bytes
+            + (self.buffers_bytes - buffers_now);
         let bytes = entries_bytes(limit_bytes, overhead);
         let budget = &self.shared.budget;
         budget.set_entries_bytes_max(bytes);

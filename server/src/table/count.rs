@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Answer, Table, TableError};
 use crate::{
-    cold::{ColdError, HashCursor, RecordKind, Run},
+    cold::{ColdError, HASHES_READ_AHEAD_BYTES, HashCursor, RecordKind, Run},
     hot::{Entry, Frozen, State as EntryState},
     key_hash::{KeyHash, KeyHasher},
     ranges::Ranges,
@@ -48,6 +48,14 @@ impl Hashes {
 }
 
 impl Table {
+    /// About what a count has in RAM at a time.
+    pub(crate) fn count_bytes(&self) -> usize {
+        let hot = self.state.lock().hot.len().min(SLICE_ENTRIES);
+        // What is in transit may be as much again.
+        let hashes_bytes = 2 * hot * size_of::<(KeyHash, bool)>();
+        hashes_bytes + self.runs_deepest() * HASHES_READ_AHEAD_BYTES
+    }
+
     /// Counts the entries, exactly.
     pub fn len(self: &Arc<Self>) -> Answer<u64> {
         self.on_pool(|table| {

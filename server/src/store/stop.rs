@@ -56,7 +56,8 @@ impl Store {
             let mut manifest = manifest.lock();
             manifest.record(Edit::Checkpoint {
                 lsn: through,
-                logs: false,
+                // What is left of it tells of the sessions.
+                logs: self.shared.log.get().is_some(),
             })?;
             manifest.record(Edit::Stopped {
                 next_table: self.next_table.load(Relaxed),
@@ -64,7 +65,6 @@ impl Store {
             manifest.rewrite()?;
         }
         if let Some(log) = self.shared.log.get() {
-            // What stays tells of the sessions.
             log.cut(through)?;
         }
         Ok(())

@@ -30,6 +30,8 @@ struct Disk {
     capacity: Option<usize>,
     /// The call, counted down to 1, that fails, and how; all after it fail as well.
     fails: Option<(u64, io::ErrorKind)>,
+    /// It knows nothing of allocation.
+    is_simple: bool,
     calls: u64,
     syncs: u64,
 }
@@ -51,6 +53,11 @@ impl MemoryFiles {
     /// Lets all files together have so many bytes.
     pub(crate) fn set_capacity(&self, bytes: Option<usize>) {
         self.disk().capacity = bytes;
+    }
+
+    /// Knows nothing of allocation from now on.
+    pub(crate) fn set_simple(&self) {
+        self.disk().is_simple = true;
     }
 
     pub(crate) fn used(&self) -> usize {
@@ -238,6 +245,9 @@ impl LogFile for MemoryFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let mut disk = self.files.disk();
+        if disk.is_simple {
+            return Err(io::Error::from(io::ErrorKind::Unsupported));
+        }
         let end_max = disk.end_max(self.first)?;
         if bytes as usize > end_max {
             return Err(io::Error::from(io::ErrorKind::StorageFull));

@@ -114,6 +114,8 @@ struct Shared {
     bytes: AtomicU64,
     /// Nothing more is written, not even what waits: as if the process had been killed.
     abandoned: AtomicBool,
+    /// What finds no room on disk is given up, rather than tried again.
+    stopping: AtomicBool,
 }
 
 impl Log {
@@ -158,6 +160,7 @@ impl Log {
             last: AtomicU64::new(found.next - 1),
             bytes: AtomicU64::new(bytes),
             abandoned: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             files,
             options,
         });
@@ -217,6 +220,16 @@ impl Log {
         self.failure().or_else(|| self.shared.progress.trouble())
     }
 
+    /// Why a record is not written before there is room on disk, if it is not yet.
+    pub(crate) fn stuck_before(&self, lsn: Lsn) -> Option<WireError> {
+        self.shared.progress.stuck_before(lsn)
+    }
+
+    /// Why nothing new is written for now, or ever again, if so.
+    pub(crate) fn blocked(&self) -> Option<WireError> {
+        self.failure().or_else(|| self.stuck_before(Lsn::MAX))
+    }
+
     /// Waits for room for a record of about so many bytes; hold what is returned until it was appended.
     ///
     /// # Errors
@@ -259,6 +272,13 @@ impl Log {
         let taken = intake.waiting_bytes + intake.reserved_bytes;
         if taken > 0 && taken + bytes > self.shared.options.buffer_bytes {
             return Ok(None);
+        }
+        // IMPORTANT: what discards leave is for clears and checkpoints. One that finds no room fails.
+        let least = (taken + bytes) as u64 + writer::RESERVE_BYTES_MIN;
+        if let Some(error) = progress.trouble()
+            && (progress.room() < least || progress.stuck_before(Lsn::MAX).is_some())
+        {
+            return Err(error);
         }
         intake.reserved_bytes += bytes;
         drop(intake);
@@ -359,7 +379,7 @@ impl Log {
     /// Blocks until a record is on stable storage.
     ///
     /// # Errors
-    /// The log failed before.
+    /// The log failed before; `DiskFull` if there is no room to write the record, which may yet be written.
     pub(crate) fn sync_through(&self, lsn: Lsn) -> Result<(), WireError> {
         self.shared.progress.want(lsn);
         self.shared.progress.wait(Durability::Always, lsn)
@@ -427,6 +447,12 @@ impl Log {
     /// The sessions that a start would find.
     pub(crate) fn sessions(&self) -> Vec<SessionRecord> {
         self.shared.intake.lock().ledger.snapshot()
+    }
+
+    /// What finds no room on disk from now on fails the log, so that nobody waits for it any more.
+    pub(crate) fn begin_stop(&self) {
+        self.shared.stopping.store(true, Relaxed);
+        self.shared.work.notify_one();
     }
 
     /// Writes and syncs all that waits, and ends the threads. Nothing may be appended after this.

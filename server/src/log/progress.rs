@@ -32,6 +32,8 @@ pub(super) struct Progress {
     written: AtomicU64,
     synced: AtomicU64,
     has_failed: AtomicBool,
+    /// What can still be written to the segment at hand, as far as room was taken for it on disk.
+    room: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,8 @@ struct State {
     unsynced_since: Option<Instant>,
     trouble: Option<WireError>,
     checkpoint_trouble: Option<WireError>,
+    /// There was no room for what comes next, so nothing behind it is written before there is.
+    stuck: Option<WireError>,
     failure: Option<WireError>,
     /// By the number of their first record, with their lengths; the last one is written to.
     segments: VecDeque<(Lsn, u64)>,
@@ -77,6 +81,7 @@ impl Progress {
                 unsynced_since: None,
                 trouble: None,
                 checkpoint_trouble: None,
+                stuck: None,
                 failure: None,
                 segments,
                 file,
@@ -88,6 +93,7 @@ impl Progress {
             written: AtomicU64::new(last),
             synced: AtomicU64::new(last),
             has_failed: AtomicBool::new(false),
+            room: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -117,6 +123,22 @@ impl Progress {
             state.checkpoint_trouble = trouble;
             self.tell(state);
         }
+    }
+
+    /// Why a record is not written before there is room on disk, if it is not yet.
+    pub(super) fn stuck_before(&self, lsn: Lsn) -> Option<WireError> {
+        let state = self.state.lock();
+        state.stuck.clone().filter(|_| state.written < lsn)
+    }
+
+    /// How much can be written before more room has to be taken on disk.
+    pub(super) fn room(&self) -> u64 {
+        self.room.load(Ordering::Acquire)
+    }
+
+    /// Says how much that is.
+    pub(super) fn set_room(&self, bytes: u64) {
+        self.room.store(bytes, Ordering::Release);
     }
 
     /// How long the oldest written record has not been on stable storage.
@@ -172,10 +194,15 @@ impl Progress {
         }
     }
 
+    /// Blocks until a record is as safe as the level asks. Whoever waits here has locks that others want, or
+    /// is what makes room on disk: so it does not wait for room.
     pub(super) fn wait(&self, durability: Durability, lsn: Lsn) -> Result<(), WireError> {
         let mut state = self.state.lock();
         while !self.reached(durability, lsn) {
             if let Some(error) = &state.failure {
+                return Err(error.clone());
+            }
+            if let Some(error) = state.stuck.as_ref().filter(|_| state.written < lsn) {
                 return Err(error.clone());
             }
             self.moved.wait(&mut state);
@@ -187,6 +214,7 @@ impl Progress {
     pub(super) fn wrote(&self, last: Lsn, segment_bytes: u64, sync_now: bool) {
         let mut state = self.state.lock();
         state.written = last;
+        state.stuck = None;
         state.unsynced_since.get_or_insert_with(Instant::now);
         if let Some((_, bytes)) = state.segments.back_mut() {
             *bytes = segment_bytes;
@@ -231,6 +259,14 @@ impl Progress {
             state.trouble = trouble;
             self.tell(state);
         }
+    }
+
+    /// There is no room for what comes next.
+    pub(super) fn set_stuck(&self, error: WireError) {
+        let mut state = self.state.lock();
+        state.trouble = Some(error.clone());
+        state.stuck = Some(error);
+        self.tell(state);
     }
 
     /// Nothing more is written; says whether this was news.

@@ -296,6 +296,81 @@ fn a_full_disk_refuses_writes_takes_discards_and_goes_on_when_there_is_room() {
     assert_eq!(numbers, (1..=number).collect::<Vec<_>>());
 }
 
+/// Runs `call` on another thread, and expects it to end in time.
+fn in_time<T: Send>(what: &str, call: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let running = scope.spawn(call);
+        let began = Instant::now();
+        while !running.is_finished() {
+            if began.elapsed() > DEADLINE {
+                eprintln!("{what} hangs");
+                // The scope would wait for it.
+                std::process::abort();
+            }
+            thread::yield_now();
+        }
+        running.join().expect("no panic")
+    })
+}
+
+#[test]
+fn nobody_blocks_on_a_disk_that_is_full_and_what_waits_is_written_when_there_is_room() {
+    let files = MemoryFiles::default();
+    files.set_simple();
+    let log = start(&files, Durability::EverySec);
+    let lsn = append(&log, 1, 1000).expect("appended");
+    log.wait_acked(lsn).expect("written");
+    files.set_capacity(Some(files.used() + 500));
+    let lsn = append(&log, 2, 1000).expect("appended");
+    let refusal = in_time("a sync", || log.sync_through(lsn)).expect_err("no room");
+    assert_eq!(refusal.code, ErrorCode::DiskFull);
+    in_time("a sync of what is written", || log.sync_through(lsn - 1)).expect("synced");
+    assert!(log.failure().is_none() && log.blocked().is_some());
+    let discard = log.try_admit(10, Admit::Discards).expect_err("no reserve");
+    assert_eq!(discard.code, ErrorCode::DiskFull);
+    files.set_capacity(None);
+    let began = Instant::now();
+    while log.sync_through(lsn).is_err() {
+        assert!(began.elapsed() < DEADLINE, "it goes on by itself");
+        thread::yield_now();
+    }
+    assert!(log.blocked().is_none());
+    log.stop();
+    assert_eq!(read(&files, 1).expect("a sound log").0, [1, 2]);
+}
+
+#[test]
+fn discards_leave_a_part_of_the_reserve_to_clears() {
+    let files = MemoryFiles::default();
+    let log = start(&files, Durability::EverySec);
+    let lsn = append(&log, 1, 1000).expect("appended");
+    log.wait_acked(lsn).expect("written");
+    files.set_capacity(Some(files.used()));
+    let mut number = 1;
+    let refusal = loop {
+        match log.try_admit(20_000, Admit::Discards) {
+            Ok(Some(room)) => {
+                number += 1;
+                let lsn = append(&log, number, 20_000).expect("appended");
+                drop(room);
+                in_time("a discard", || log.wait_acked(lsn)).expect("written");
+            }
+            Ok(None) => thread::yield_now(),
+            Err(error) => break error,
+        }
+        assert!(number < 1000);
+    };
+    assert_eq!(refusal.code, ErrorCode::DiskFull);
+    assert!(number > 50, "only {number} discards");
+    for _ in 0..100 {
+        number += 1;
+        let lsn = append(&log, number, 4000).expect("appended");
+        in_time("a clear", || log.sync_through(lsn)).expect("written");
+    }
+    log.stop();
+    assert!(log.failure().is_none());
+}
+
 #[test]
 fn a_checkpoint_cuts_what_is_before_it_and_keeps_the_sessions() {
     let files = MemoryFiles::default();

@@ -19,8 +19,10 @@ use super::{
 pub(super) const STACK_BYTES: usize = 256 * 1024;
 /// Room is taken on disk in steps of this, …
 const ALLOCATE_BYTES: u64 = 1 << 20;
-/// … and so much is kept free behind what waits, so that discards can be logged on a full disk.
+/// … and so much is kept free behind what waits, so that discards can be logged on a full disk, …
 const RESERVE_BYTES: u64 = 1 << 20;
+/// … which leave so much of it to what makes more room than they do: clears, closes and checkpoints.
+pub(super) const RESERVE_BYTES_MIN: u64 = RESERVE_BYTES / 2;
 /// On a full disk it is tried this often whether there is room again.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 /// A segment that could not be begun is tried again after so many bytes.
@@ -125,6 +127,7 @@ impl Writer {
             match self.file.write_at(&chunk.bytes, self.offset) {
                 Ok(()) => {
                     self.offset += chunk.bytes.len() as u64;
+                    self.tell_room(shared);
                     shared.bytes.fetch_add(chunk.bytes.len() as u64, Relaxed);
                     let sync_now = shared.options.durability == Durability::Always;
                     shared.progress.wrote(chunk.last, self.offset, sync_now);
@@ -140,9 +143,10 @@ impl Writer {
                         return;
                     }
                     self.allocated = 0;
-                    shared.progress.set_trouble(Some(no_room(&error)));
+                    self.tell_room(shared);
+                    shared.progress.set_stuck(no_room(&error));
                     let mut intake = shared.intake.lock();
-                    if intake.closed {
+                    if intake.closed || shared.stopping.load(Relaxed) {
                         drop(intake);
                         shared.fail(&format!("write: {error}"));
                         return;
@@ -163,17 +167,33 @@ impl Writer {
         match self.file.allocate(needed + ALLOCATE_BYTES) {
             Ok(()) => {
                 self.allocated = needed + ALLOCATE_BYTES;
+                self.tell_room(shared);
                 shared.progress.set_trouble(None);
             }
             Err(error) if is_full(&error) => {
                 if shared.progress.trouble().is_none() {
                     tracing::error!(%error, "no room on disk for the log");
                 }
+                // A segment that was just begun has no reserve yet; one that others left room for may.
+                let least = self.offset + bytes + RESERVE_BYTES;
+                if self.allocated < least && self.file.allocate(least).is_ok() {
+                    self.allocated = least;
+                }
+                self.tell_room(shared);
                 shared.progress.set_trouble(Some(no_room(&error)));
             }
             // The file system knows no such thing. A write that finds no room says so itself.
-            Err(_) => self.allocated = u64::MAX,
+            Err(_) => {
+                self.allocated = u64::MAX;
+                self.tell_room(shared);
+            }
         }
+    }
+
+    fn tell_room(&self, shared: &Shared) {
+        shared
+            .progress
+            .set_room(self.allocated.saturating_sub(self.offset));
     }
 
     /// Ends the segment and begins another; if there is no room for one, it goes on.

@@ -153,6 +153,10 @@ impl Store {
             return Ok(());
         };
         let since = manifest.lock().state().checkpoint;
+        if let Some(error) = self.log().and_then(Log::blocked) {
+            // It would only make what waits to be written longer.
+            return Err(error);
+        }
         let through = match self.shared.log.get() {
             Some(log) => log.begin_checkpoint(),
             None => since,

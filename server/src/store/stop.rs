@@ -18,6 +18,10 @@ impl Store {
         if self.stopped.swap(true, Relaxed) {
             return Ok(());
         }
+        if let Some(log) = self.shared.log.get() {
+            // A thread that waits for room for the log could not be joined.
+            log.begin_stop();
+        }
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             if thread.join().is_err() {

@@ -27,7 +27,7 @@ use crate::{
     data_dir::manifest::Edit,
     governor::{Bell, LOOK_EVERY},
     hot::{Frozen, FrozenSource, Sweep},
-    log::Log,
+    log::{Log, Lsn},
     ranges::Ranges,
     shared::cold_error,
 };
@@ -190,6 +190,8 @@ impl Table {
     ) -> Result<Spilled, TableError> {
         #[cfg(test)]
         self.shared.hooks.reached(super::hooks::Point::SpillFrozen);
+        // Rather than after a run was written in vain.
+        self.check_lasting(pieces)?;
         let written = self
             .write_run(store, purpose, pieces)
             .map_err(|error| cold_error(&error))?;
@@ -206,12 +208,16 @@ impl Table {
 
     /// Brings a run to stable storage before the manifest says that it stands for records of the log, and
     /// the log up to the last of these.
+    ///
+    /// # Errors
+    /// What [`Self::check_lasting`] says; the disk failed.
     fn make_lasting(&self, run: &Run, pieces: &[Arc<Frozen>]) -> Result<(), TableError> {
-        let lsn = pieces.iter().map(|piece| piece.lsn()).max().unwrap_or(0);
+        let lsn = last_record(pieces);
         if lsn == 0 {
             return Ok(());
         }
         run.sync_named().map_err(|error| cold_error(&error))?;
+        self.check_lasting(pieces)?;
         match self.log() {
             // IMPORTANT: a write that is in the run may be in the log's buffer only. If that were lost, part of
             // a batch would survive, or a delete that nobody was told of.
@@ -219,6 +225,21 @@ impl Table {
             // It is replayed, and was synced before that.
             None => Ok(()),
         }
+    }
+
+    /// Whether the log lets pieces become a run.
+    ///
+    /// # Errors
+    /// The log failed: what is in RAM may have been refused, even if it has nothing new to be logged.
+    /// `DiskFull` if there is no room to write down what they hold.
+    fn check_lasting(&self, pieces: &[Arc<Frozen>]) -> Result<(), TableError> {
+        let Some(log) = self.log() else {
+            return Ok(());
+        };
+        let blocked = log
+            .failure()
+            .or_else(|| log.stuck_before(last_record(pieces)));
+        blocked.map_or(Ok(()), Err)
     }
 
     /// Whether an interval is in transit, or hot entries are there.
@@ -387,6 +408,11 @@ impl Drop for FailsInPanic<'_> {
             log.fail("a spill failed inside the server");
         }
     }
+}
+
+/// The last record of the log that may be in pieces; 0 for none.
+fn last_record(pieces: &[Arc<Frozen>]) -> Lsn {
+    pieces.iter().map(|piece| piece.lsn()).max().unwrap_or(0)
 }
 
 fn no_thread(error: &std::io::Error) -> TableError {

@@ -11,6 +11,9 @@ pub(crate) const UNSETTLED_MAX: usize = 1024;
 /// settle some first. One answer alone may be longer.
 pub(crate) const UNSETTLED_BYTES_MAX: usize = 1 << 20;
 
+/// No client comes to numbers beyond this, so none is skipped to.
+const SKIPPED_TO_MAX: u64 = u64::MAX / 2;
+
 /// What is to be done about a sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -52,8 +55,10 @@ pub(crate) struct Replies {
     unsettled: VecDeque<Bytes>,
     /// The bytes of these.
     bytes: usize,
-    /// They are those of an earlier server, which may have taken more numbers than its log tells of.
-    restored: bool,
+    /// The session is one of an earlier server, which answered more than its log tells of: this stands for what
+    /// is lost of that. IMPORTANT: kept for good. What the log does not tell of may lie between requests that
+    /// are sent again, not only behind what it tells of.
+    lost: Option<Bytes>,
 }
 
 impl Replies {
@@ -69,11 +74,11 @@ impl Replies {
         let mut replies = Self {
             taken: settled,
             settled,
-            restored: true,
+            lost: Some(lost.clone()),
             ..Self::default()
         };
         for number in settled + 1..=taken {
-            replies.keep(kept.remove(&number).unwrap_or_else(|| lost.clone()));
+            replies.remember(kept.remove(&number).unwrap_or_else(|| lost.clone()));
         }
         replies
     }
@@ -86,8 +91,9 @@ impl Replies {
     /// Forgets the answers up to `settled`. A number that was settled before changes nothing:
     /// a request may be sent again as it first was.
     pub(crate) fn settle(&mut self, settled: u64) -> Result<(), SequenceError> {
-        if settled > self.taken && self.restored {
-            // An earlier server answered these, to temporary tables; or its machine failed.
+        let may_skip = self.lost.is_some() && settled <= SKIPPED_TO_MAX;
+        if settled > self.taken && may_skip {
+            // An earlier server answered these: they were of temporary tables, or its machine failed.
             self.unsettled.clear();
             self.bytes = 0;
             (self.taken, self.settled) = (settled, settled);
@@ -106,13 +112,20 @@ impl Replies {
         Ok(())
     }
 
-    /// What is to be done about a number.
-    pub(crate) fn turn(&self, given: u64) -> Result<Turn, SequenceError> {
+    /// What is to be done about a number. Numbers before it that an earlier server answered are skipped: a
+    /// client sends again in order, and leaves out only what it has an answer to.
+    pub(crate) fn turn(&mut self, given: u64) -> Result<Turn, SequenceError> {
         let expected = self.taken + 1;
         if given > expected {
-            return Err(SequenceError::Gap { given, expected });
+            let Some(lost) = self.lost.clone() else {
+                return Err(SequenceError::Gap { given, expected });
+            };
+            if given - self.settled > UNSETTLED_MAX as u64 {
+                return Err(SequenceError::TooMany);
+            }
+            (expected..given).for_each(|_| self.remember(lost.clone()));
         }
-        if given == expected {
+        if given == self.taken + 1 {
             return match () {
                 () if self.unsettled.len() >= UNSETTLED_MAX => Err(SequenceError::TooMany),
                 () if self.bytes > UNSETTLED_BYTES_MAX => Ok(Turn::Crowded),
@@ -132,11 +145,6 @@ impl Replies {
 
     /// Keeps the answer to the next number, which was applied, or failed for good.
     pub(crate) fn remember(&mut self, reply: Bytes) {
-        self.restored = false;
-        self.keep(reply);
-    }
-
-    fn keep(&mut self, reply: Bytes) {
         self.taken += 1;
         self.bytes += reply.len();
         self.unsettled.push_back(reply);
@@ -162,7 +170,7 @@ mod tests {
 
     #[test]
     fn each_number_is_applied_once_and_its_answer_repeated() {
-        let replies = after(3);
+        let mut replies = after(3);
         for number in 1..=3 {
             assert_eq!(replies.turn(u64::from(number)), repeat(number));
         }
@@ -171,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_an_error_and_takes_nothing() {
-        let replies = after(2);
+        let mut replies = after(2);
         assert_eq!(
             replies.turn(4),
             Err(SequenceError::Gap {
@@ -230,14 +238,55 @@ mod tests {
         replies.settle(9).unwrap();
         assert_eq!(replies.turn(10), Ok(Turn::Apply));
         replies.remember(Bytes::new());
+        replies.settle(12).unwrap();
+        assert_eq!(replies.turn(13), Ok(Turn::Apply));
         assert_eq!(
-            replies.settle(12),
-            Err(SequenceError::Ahead {
+            replies.turn(12),
+            Err(SequenceError::Settled {
                 given: 12,
-                taken: 10
+                settled: 12
             }),
-            "only what an earlier server took can be skipped"
+            "what was skipped is never applied"
         );
+    }
+
+    #[test]
+    fn what_an_earlier_server_answered_between_requests_that_are_sent_again_is_skipped() {
+        let lost = Bytes::from_static(b"lost");
+        // 11 was one of a temporary table, and answered; 12 was not.
+        let mut replies = Replies::restored(10, 10, BTreeMap::new(), &lost);
+        replies.settle(10).unwrap();
+        assert_eq!(replies.turn(12), Ok(Turn::Apply));
+        replies.remember(Bytes::from_static(b"12"));
+        assert_eq!(replies.turn(11), Ok(Turn::Repeat(lost.clone())));
+        assert_eq!(replies.turn(12), repeat_of(b"12"));
+
+        // 10 was not answered either.
+        let mut replies = Replies::restored(9, 9, BTreeMap::new(), &lost);
+        for number in [10, 12, 13] {
+            replies.settle(9).unwrap();
+            assert_eq!(replies.turn(number), Ok(Turn::Apply));
+            replies.remember(Bytes::new());
+        }
+        replies.settle(12).unwrap();
+        assert_eq!(replies.turn(14), Ok(Turn::Apply));
+        replies.remember(Bytes::new());
+        assert_eq!(replies.turn(13), repeat_of(b""));
+    }
+
+    #[test]
+    fn no_more_is_skipped_than_may_be_unsettled() {
+        let mut replies = Replies::restored(5, 5, BTreeMap::new(), &Bytes::new());
+        let most = 5 + UNSETTLED_MAX as u64;
+        assert_eq!(replies.turn(most + 1), Err(SequenceError::TooMany));
+        assert_eq!(replies.turn(u64::MAX), Err(SequenceError::TooMany));
+        assert!(replies.settle(u64::MAX).is_err());
+        assert_eq!(replies.numbers(), (5, 5), "nothing was skipped");
+        assert_eq!(replies.turn(most), Ok(Turn::Apply));
+    }
+
+    fn repeat_of(reply: &'static [u8]) -> Result<Turn, SequenceError> {
+        Ok(Turn::Repeat(Bytes::from_static(reply)))
     }
 
     #[test]

@@ -64,11 +64,7 @@ impl Clerk {
     pub(super) fn log_reply(&self, numbers: Numbers, body: &Bytes, holding: Holding) -> Lsn {
         match self.hub.store.log() {
             Some(log) if self.desk.logged => {
-                let by = By {
-                    session: self.session.id(),
-                    sequence: numbers.sequence,
-                    settled: numbers.settled,
-                };
+                let by = self.by(numbers);
                 let reply = ReplyRef::Body(body);
                 // Where the log has failed nothing is promised any more.
                 log.append(&Record::Reply { by, reply, holding })

@@ -135,8 +135,14 @@ impl Clerk {
                     Err(error) => self.remember_error(numbers, error).await,
                 };
             }
-            Request::Clear { table } => (self.clear(table).await, table),
-            Request::Close { table } => (self.close(table).await, table),
+            Request::Clear { table } => {
+                let cleared = self.clear(table, self.by(numbers)).await;
+                return self.finish_emptied(numbers, table, cleared).await;
+            }
+            Request::Close { table } => {
+                let closed = self.close(table, self.by(numbers)).await;
+                return self.finish_emptied(numbers, table, closed).await;
+            }
             Request::Detach { table } => (self.detach(table).await, table),
             _ => (
                 Err(bad_request("this request is not sequenced".to_owned())),
@@ -145,11 +151,48 @@ impl Clerk {
         };
         match response {
             Ok(body) => {
-                let opens = self.desk.tables.get(&table).map_or(0, |held| held.opens);
-                self.remember_and_send(numbers, body, Holding::Opens(table, opens))
+                self.remember_and_send(numbers, body, self.holding(table))
                     .await
             }
             Err(error) => self.remember_error(numbers, error).await,
+        }
+    }
+
+    /// Answers to a clear or a close.
+    async fn finish_emptied(
+        &mut self,
+        numbers: Numbers,
+        table: TableId,
+        emptied: Result<Lsn, WireError>,
+    ) -> Result<(), End> {
+        let body = encode(&Response::Done);
+        match emptied {
+            Ok(0) => {
+                self.remember_and_send(numbers, body, self.holding(table))
+                    .await
+            }
+            // IMPORTANT: one record says that it was done and that it was answered. Between two, a kill would
+            // let it be done again when it is sent again, over what others wrote meanwhile.
+            Ok(lsn) => {
+                self.desk.replies.remember(body.clone());
+                self.send_logged(numbers.request_id, body, lsn).await
+            }
+            Err(error) => self.remember_error(numbers, error).await,
+        }
+    }
+
+    /// How the session holds a table now.
+    fn holding(&self, table: TableId) -> Holding {
+        let opens = self.desk.tables.get(&table).map_or(0, |held| held.opens);
+        Holding::Opens(table, opens)
+    }
+
+    /// Names a request in the log.
+    fn by(&self, numbers: Numbers) -> By {
+        By {
+            session: self.session.id(),
+            sequence: numbers.sequence,
+            settled: numbers.settled,
         }
     }
 
@@ -201,11 +244,7 @@ impl Clerk {
             Ok(room) => room,
             Err(error) => return Ok(Err(error)),
         };
-        let by = By {
-            session: self.session.id(),
-            sequence: numbers.sequence,
-            settled: numbers.settled,
-        };
+        let by = self.by(numbers);
         let written = match table.write_by(ops, Some(by)) {
             Answer::Ready(written) => written,
             Answer::Pending(written) => written.await.unwrap_or_else(|_dropped| Err(stopping())),
@@ -218,10 +257,9 @@ impl Clerk {
         }))
     }
 
-    async fn clear(&self, table: TableId) -> Result<Bytes, WireError> {
+    async fn clear(&self, table: TableId, by: By) -> Result<Lsn, WireError> {
         let table = Arc::clone(self.desk.table(&self.hub.store, table)?);
-        self.hub.blocking(move |_| table.clear()).await?;
-        Ok(encode(&Response::Done))
+        self.hub.blocking(move |_| table.clear_by(Some(by))).await
     }
 
     async fn refuse(&self, request_id: u64, error: WireError) -> Result<(), End> {

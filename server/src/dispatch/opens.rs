@@ -7,7 +7,7 @@ use super::{Numbers, encode};
 use crate::{
     connection::{Clerk, End},
     limits::Limit,
-    log::Holding,
+    log::{By, Holding, Lsn},
     session::Held,
 };
 
@@ -20,21 +20,22 @@ pub(super) struct Opening<'a> {
 }
 
 impl Clerk {
-    pub(super) async fn close(&mut self, table: TableId) -> Result<Bytes, WireError> {
+    /// Closes a table; returns the record that tells of it and of its answer, 0 for none.
+    pub(super) async fn close(&mut self, table: TableId, by: By) -> Result<Lsn, WireError> {
         self.desk.table(&self.hub.store, table)?;
         let closed = self
             .hub
-            .blocking(move |hub| hub.store.close_table(table))
+            .blocking(move |hub| hub.store.close_table_by(table, Some(by)))
             .await;
         let gone = match &closed {
-            Ok(()) => true,
+            Ok(_) => true,
             Err(error) => error.code == ErrorCode::TableClosed,
         };
         if gone {
             self.desk.tables.remove(&table);
             self.hub.holders.forget(table);
         }
-        closed.map(|()| encode(&Response::Done))
+        closed
     }
 
     pub(super) async fn detach(&mut self, id: TableId) -> Result<Bytes, WireError> {

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rhash_protocol::TableId;
+use rhash_protocol::{Response, TableId};
 
 use super::record::{By, Holding, OwnedReply, Record, ReplyRef, SessionRecord};
-use crate::session::SessionId;
+use crate::{dispatch::encode, session::SessionId};
 
 /// The sessions, by number.
 #[derive(Debug, Default)]
@@ -52,7 +52,17 @@ impl Ledger {
             }
             Record::Session(session) => drop(self.sessions.insert(session.id, Kept::of(session))),
             Record::Ended { session } => drop(self.sessions.remove(session)),
-            Record::Batch { by: None, .. } | Record::Emptied { .. } => {}
+            Record::Emptied {
+                table,
+                close,
+                by: Some(by),
+            } => {
+                self.answer(by, ReplyRef::Body(&encode(&Response::Done)));
+                if let Some(kept) = self.sessions.get_mut(&by.session).filter(|_| *close) {
+                    kept.tables.remove(table);
+                }
+            }
+            Record::Batch { by: None, .. } | Record::Emptied { by: None, .. } => {}
         }
     }
 

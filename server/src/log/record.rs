@@ -97,8 +97,12 @@ pub(crate) enum Record<'a> {
         ops: &'a [u8],
         reply: ReplyRef<'a>,
     },
-    /// A table was cleared, or closed.
-    Emptied { table: TableId, close: bool },
+    /// A table was cleared, or closed; the answer to the request that did so is that it is done.
+    Emptied {
+        table: TableId,
+        close: bool,
+        by: Option<By>,
+    },
     /// A request was answered that is in no batch.
     Reply {
         by: By,
@@ -167,10 +171,13 @@ fn push_payload(out: &mut Vec<u8>, record: &Record<'_>) {
             push_number(out, u64::from(*count));
             push_bytes(out, ops);
         }
-        Record::Emptied { table, close } => {
+        Record::Emptied { table, close, by } => {
             out.push(KIND_EMPTIED);
             push_number(out, *table);
-            out.push(u8::from(*close));
+            out.push(u8::from(*close) | u8::from(by.is_some()) << 1);
+            if let Some(by) = by {
+                push_by(out, by);
+            }
         }
         Record::Reply { by, reply, holding } => {
             out.push(KIND_REPLY);
@@ -286,10 +293,17 @@ pub(super) fn read_record(body: &[u8]) -> Result<Record<'_>, Malformed> {
                 ops: take_bytes(bytes)?,
             }
         }
-        KIND_EMPTIED => Record::Emptied {
-            table: take_number(bytes)?,
-            close: take_byte(bytes)? == 1,
-        },
+        KIND_EMPTIED => {
+            let (table, flags) = (take_number(bytes)?, take_byte(bytes)?);
+            if flags > 3 {
+                return Err(Malformed("neither cleared nor closed"));
+            }
+            Record::Emptied {
+                table,
+                close: flags & 1 == 1,
+                by: (flags & 2 == 2).then(|| take_by(bytes)).transpose()?,
+            }
+        }
         KIND_REPLY => Record::Reply {
             by: take_by(bytes)?,
             reply: take_reply(bytes)?,
@@ -430,6 +444,12 @@ fn samples() -> Vec<Record<'static>> {
         Record::Emptied {
             table: 5,
             close: true,
+            by: None,
+        },
+        Record::Emptied {
+            table: 5,
+            close: false,
+            by: Some(by),
         },
         Record::Reply {
             by,

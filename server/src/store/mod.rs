@@ -35,7 +35,7 @@ use crate::{
     flights::Flights,
     governor::{self, Bell, Budget, Seen},
     key_hash::KeyHasher,
-    log::Log,
+    log::{By, Log, Lsn},
     pool::ReadPool,
     ranges::Ranges,
     readings::Readings,
@@ -272,16 +272,22 @@ impl Store {
     /// # Errors
     /// It is closed already, or the change cannot be written down.
     pub fn close_table(&self, id: TableId) -> Result<(), TableError> {
+        self.close_table_by(id, None).map(drop)
+    }
+
+    /// Closes as [`close_table`](Self::close_table) does, for a request that may be sent again; returns the
+    /// record of the log that tells of it and of its answer, 0 if none does.
+    pub(crate) fn close_table_by(&self, id: TableId, by: Option<By>) -> Result<Lsn, TableError> {
         let table = self.table(id)?;
         let mut by_name = self.tables.by_name.lock();
-        let emptied = table.close()?;
+        let (emptied, lsn) = table.close(by)?;
         if let Some(name) = table.name() {
             by_name.remove(name);
         }
         drop(by_name);
         self.tables.by_id.write().remove(&id);
         drop(emptied);
-        Ok(())
+        Ok(lsn)
     }
 
     /// All tables' figures, named ones first; each one's `sessions` is left for the caller.

@@ -38,7 +38,7 @@ use crate::{
     cold::{Run, RunId},
     data_dir::manifest::Edit,
     hot::{Frozen, HotMap},
-    log::{Log, Lsn, Record},
+    log::{By, Log, Lsn, Record},
     ranges::{Ranges, RunHandle},
     shared::Shared,
 };
@@ -239,14 +239,20 @@ impl Table {
     ///
     /// # Errors
     /// The table is closed, or the change cannot be written down.
-    pub fn clear(self: &Arc<Self>) -> Result<(), TableError> {
-        self.empty(false).map(drop)
+    pub fn clear(&self) -> Result<(), TableError> {
+        self.clear_by(None).map(drop)
+    }
+
+    /// Clears as [`clear`](Self::clear) does, for a request that may be sent again; returns the record of the
+    /// log that tells of it and of its answer, 0 if none does.
+    pub(crate) fn clear_by(&self, by: Option<By>) -> Result<Lsn, TableError> {
+        self.empty(false, by).map(|(_, lsn)| lsn)
     }
 
     /// Takes the table out of both tiers; it is freed with what is returned. Reads that are under way
-    /// still find what they looked up.
-    pub(crate) fn close(&self) -> Result<Emptied, TableError> {
-        self.empty(true)
+    /// still find what they looked up. Returns the record of the log as well, 0 for none.
+    pub(crate) fn close(&self, by: Option<By>) -> Result<(Emptied, Lsn), TableError> {
+        self.empty(true, by)
     }
 
     /// Whether the table was closed.
@@ -284,39 +290,44 @@ impl Table {
         self.log().is_some_and(|log| log.failure().is_some())
     }
 
-    fn empty(&self, close: bool) -> Result<Emptied, TableError> {
+    fn empty(&self, close: bool, by: Option<By>) -> Result<(Emptied, Lsn), TableError> {
         let _structure = self.structure.lock();
         if self.is_closed() {
             return Err(self.closed_error());
         }
-        let emptied = match self.log() {
+        let (emptied, lsn) = match self.log() {
             None => {
                 let lsn = self.state.lock().lsn;
                 self.record_emptied(close, lsn)?;
-                self.empty_ram(&mut self.state.lock(), close)
+                (self.empty_ram(&mut self.state.lock(), close), 0)
             }
             Some(log) => {
                 let mut state = self.state.lock();
                 let table = self.id;
-                let lsn = log.append(&Record::Emptied { table, close })?;
+                if let Some(error) = log.blocked() {
+                    return Err(error);
+                }
+                let lsn = log.append(&Record::Emptied { table, close, by })?;
                 let emptied = self.empty_ram(&mut state, close);
                 state.logged(lsn);
                 drop(state);
                 // IMPORTANT: before the manifest says so, or writes before this one could be lost that
                 // a start would find it after.
-                log.sync_through(lsn)?;
-                if let Err(error) = self.record_emptied(close, lsn) {
-                    // A checkpoint would cut the only record of it.
+                let recorded = log
+                    .sync_through(lsn)
+                    .and_then(|()| self.record_emptied(close, lsn));
+                if let Err(error) = recorded {
+                    // A checkpoint would cut the only record of it, if there is one.
                     log.fail(&error.text);
                     return Err(error);
                 }
-                emptied
+                (emptied, lsn)
             }
         };
         for run in emptied.cold.runs() {
             run.remove_on_drop();
         }
-        Ok(emptied)
+        Ok((emptied, lsn))
     }
 
     /// Empties the table as the log says; says so in the manifest.

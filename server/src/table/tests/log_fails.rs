@@ -4,12 +4,13 @@
 use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use fastrand::Rng;
-use rhash_protocol::{ErrorCode, Op, TableKind};
+use rhash_protocol::{ErrorCode, Op, Response, TableKind};
 
 use super::support::{get_one, open_logged_in, open_table, scan, write};
 use crate::{
     hot::Sweep,
-    log::{Durability, Lsn, memory_files::MemoryFiles},
+    dispatch::encode,
+    log::{By, Durability, Lsn, OwnedReply, SessionRecord, memory_files::MemoryFiles},
     store::Store,
     table::Table,
 };
@@ -151,5 +152,92 @@ fn what_was_acknowledged_before_the_power_was_cut_is_there_once() {
                 assert!(there >= count);
             }
         }
+    }
+}
+
+#[test]
+fn a_full_disk_of_the_log_keeps_nobody_waiting_and_stops() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = MemoryFiles::default();
+    files.set_simple();
+    let (store, table) = open(dir.path(), &files, Durability::EverySec);
+    let mut rng = Rng::with_seed(1);
+    assert_eq!(append(&store, &table, &mut rng, 40).0, 40);
+    files.set_capacity(Some(files.used()));
+    let bytes = &40u32.to_le_bytes();
+    let keys = [[0], [KEYS]];
+    let ops = keys.each_ref().map(|key| Op::Append { key, bytes });
+    write(&table, &ops).expect("it is in the buffer");
+    let log = store.log().expect("a log");
+    let (done, calls) = std::sync::mpsc::channel();
+    let (also_store, also_table) = (Arc::clone(&store), Arc::clone(&table));
+    let calling = std::thread::spawn(move || {
+        let log = also_store.log().expect("a log");
+        let sync = log.sync_through(log.last());
+        let clear = also_table.clear();
+        let spill = also_table.spill(usize::MAX, Sweep::All).map(drop);
+        let checkpoint = also_store.checkpoint();
+        let results = [sync, clear, spill, checkpoint];
+        drop(done.send((results, also_store.stop().is_err())));
+    });
+    let deadline = std::time::Duration::from_secs(30);
+    let (results, stop_failed) = calls.recv_timeout(deadline).expect("nothing hangs");
+    calling.join().expect("no panic");
+    let codes = results.map(|result| result.err().map(|error| error.code));
+    assert_eq!(codes, [Some(ErrorCode::DiskFull); 4]);
+    assert!(stop_failed, "what waits is not on disk");
+    assert_eq!(numbers(&table).len(), 41, "nothing was cleared");
+    assert!(!log.is_acked(log.last()));
+    let killed = files.after_kill();
+    drop((table, store));
+    let (_store, table) = open(dir.path(), &killed, Durability::EverySec);
+    assert_eq!(numbers(&table).len(), 40, "all that was acknowledged");
+}
+
+#[test]
+fn a_clear_or_close_that_was_done_was_answered_as_far_as_the_next_start_knows() {
+    for close in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let files = MemoryFiles::default();
+        let (store, table) = open(dir.path(), &files, Durability::EverySec);
+        let session = SessionRecord {
+            id: 7,
+            secret: [1; 16],
+            token: ("anybody".to_owned(), None),
+            taken: 2,
+            settled: 2,
+            tables: vec![(table.id(), 1)],
+            replies: vec![],
+        };
+        let log = store.log().expect("a log");
+        log.begin_session(7, || session.clone()).expect("begun");
+        let put = Op::Append {
+            key: b"k",
+            bytes: b"v",
+        };
+        write(&table, &[put]).expect("a write");
+        let by = Some(By {
+            session: 7,
+            sequence: 3,
+            settled: 2,
+        });
+        let lsn = if close {
+            store.close_table_by(table.id(), by).expect("closed")
+        } else {
+            table.clear_by(by).expect("cleared")
+        };
+        assert_eq!(lsn, log.last(), "one record says both");
+        let killed = files.after_kill();
+        drop((table, store));
+        let (store, table) = open(dir.path(), &killed, Durability::EverySec);
+        assert_eq!(get_one(&table, b"k"), None);
+        let done = OwnedReply::Body(encode(&Response::Done)[..].into());
+        let expected = SessionRecord {
+            taken: 3,
+            tables: if close { vec![] } else { session.tables.clone() },
+            replies: vec![(3, done)],
+            ..session
+        };
+        assert_eq!(store.logged_sessions(), [expected]);
     }
 }

@@ -13,7 +13,7 @@ use super::{Numbers, encode, only_discards};
 use crate::{
     connection::{Clerk, End, Outgoing},
     hub::Hub,
-    log::{Admit, By, Holding, Log, LogRoom, Lsn, Record, ReplyRef, SessionRecord},
+    log::{Admit, Holding, Log, LogRoom, Lsn, Record, ReplyRef, SessionRecord},
     table::Table,
 };
 

@@ -49,6 +49,13 @@ impl Drop for LogRoom {
 impl Shared {
     /// Puts a record at the end of what waits.
     pub(super) fn push(&self, intake: &mut Intake, record: &Record<'_>) -> Lsn {
+        let lsn = self.push_known(intake, record);
+        intake.ledger.apply(record);
+        lsn
+    }
+
+    /// Like [`Shared::push`], of a record that tells the ledger nothing new.
+    pub(super) fn push_known(&self, intake: &mut Intake, record: &Record<'_>) -> Lsn {
         let lsn = intake.next;
         intake.next += 1;
         let unsynced = u32::try_from(lsn - self.progress.synced()).unwrap_or(u32::MAX);
@@ -66,7 +73,6 @@ impl Shared {
             chunk.last = lsn;
             intake.waiting_bytes += chunk.bytes.len() - bytes_before;
         }
-        intake.ledger.apply(record);
         self.last.store(lsn, Relaxed);
         lsn
     }

@@ -71,6 +71,16 @@ impl Ledger {
         self.sessions.contains_key(&session)
     }
 
+    /// The numbers of all sessions.
+    pub(super) fn ids(&self) -> Vec<SessionId> {
+        self.sessions.keys().copied().collect()
+    }
+
+    /// A session, as a record that says the same; its answers are shared.
+    pub(super) fn session(&self, id: SessionId) -> Option<SessionRecord> {
+        self.sessions.get(&id).map(|kept| kept.to_record(id))
+    }
+
     /// All sessions, as records that say the same.
     pub(crate) fn snapshot(&self) -> Vec<SessionRecord> {
         let sessions = self.sessions.iter();

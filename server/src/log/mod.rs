@@ -14,6 +14,7 @@ mod segment;
 mod replay;
 mod ledger;
 mod intake;
+mod room;
 mod progress;
 mod writer;
 #[cfg(test)]
@@ -28,7 +29,6 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -44,18 +44,12 @@ use crate::session::SessionId;
 pub(crate) use intake::LogRoom;
 use intake::{Chunk, Intake};
 use progress::Progress;
+pub(crate) use room::Admit;
 use segment::HEADER_BYTES;
 use writer::Writer;
 
 /// Numbers a record; each is one more than the one before, over all tables of a server.
 pub type Lsn = u64;
-
-/// A write waits no longer than this for room in the log.
-const ROOM_WAIT_MAX: Duration = Duration::from_secs(60);
-/// It looks again this often, should a wake-up have been for others.
-const ROOM_LOOK: Duration = Duration::from_millis(20);
-/// At `everysec`, writes wait once what was written first is so old and not on stable storage.
-const UNSYNCED_AGE_MAX: Duration = Duration::from_millis(1500);
 
 /// How safe a write to a named table is when it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,15 +77,6 @@ pub(crate) struct LogOptions {
     pub(crate) mark: u32,
 }
 
-/// Which writes are let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admit {
-    /// Those for which there is room.
-    Any,
-    /// Discards, also where a disk is full: they are what makes room.
-    Discards,
-}
-
 /// The log of a server.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -112,6 +97,11 @@ struct Shared {
     last: AtomicU64,
     /// What all segments have, but for what waits.
     bytes: AtomicU64,
+    /// What of `bytes` tells of sessions as checkpoints found them. The next one writes it anew, so it is no
+    /// reason for one, nor to keep writers waiting.
+    told_bytes: AtomicU64,
+    /// What the last checkpoint took of that.
+    last_told_bytes: AtomicU64,
     /// Nothing more is written, not even what waits: as if the process had been killed.
     abandoned: AtomicBool,
     /// What finds no room on disk is given up, rather than tried again.
@@ -159,6 +149,8 @@ impl Log {
             progress: Progress::new(found.next - 1, segments, found.next, writer.file()),
             last: AtomicU64::new(found.next - 1),
             bytes: AtomicU64::new(bytes),
+            told_bytes: AtomicU64::new(0),
+            last_told_bytes: AtomicU64::new(0),
             abandoned: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             files,
@@ -205,11 +197,6 @@ impl Log {
         self.shared.bytes.load(Relaxed)
     }
 
-    /// Whether it is time for a checkpoint: beyond half of what the log may take.
-    pub(crate) fn wants_checkpoint(&self) -> bool {
-        self.bytes() > self.shared.options.limit_bytes / 2
-    }
-
     /// Why no more is logged, if the disk failed.
     pub(crate) fn failure(&self) -> Option<WireError> {
         self.shared.progress.failure()
@@ -228,77 +215,6 @@ impl Log {
     /// Why nothing new is written for now, or ever again, if so.
     pub(crate) fn blocked(&self) -> Option<WireError> {
         self.failure().or_else(|| self.stuck_before(Lsn::MAX))
-    }
-
-    /// Waits for room for a record of about so many bytes; hold what is returned until it was appended.
-    ///
-    /// # Errors
-    /// `Storage` if the log failed, `DiskFull` if it has no room on disk, `Busy` after a long wait.
-    pub(crate) async fn admit(&self, bytes: usize, admit: Admit) -> Result<LogRoom, WireError> {
-        let began = Instant::now();
-        loop {
-            let moved = self.shared.progress.moved();
-            tokio::pin!(moved);
-            moved.as_mut().enable();
-            if let Some(room) = self.try_admit(bytes, admit)? {
-                return Ok(room);
-            }
-            if began.elapsed() > ROOM_WAIT_MAX {
-                return Err(self.no_room(bytes));
-            }
-            // Elapsing is no failure: the loop looks again.
-            drop(tokio::time::timeout(ROOM_LOOK, moved).await);
-        }
-    }
-
-    fn try_admit(&self, bytes: usize, admit: Admit) -> Result<Option<LogRoom>, WireError> {
-        let progress = &self.shared.progress;
-        if let Some(error) = progress.failure() {
-            return Err(error);
-        }
-        if admit == Admit::Any {
-            if let Some(error) = progress.trouble() {
-                return Err(error);
-            }
-            if self.bytes() > self.shared.options.limit_bytes {
-                // A checkpoint that fails would be waited for in vain.
-                return progress.checkpoint_trouble().map_or(Ok(None), Err);
-            }
-        }
-        if self.durability() == Durability::EverySec && progress.unsynced_age() > UNSYNCED_AGE_MAX {
-            return Ok(None);
-        }
-        let mut intake = self.shared.intake.lock();
-        let taken = intake.waiting_bytes + intake.reserved_bytes;
-        if taken > 0 && taken + bytes > self.shared.options.buffer_bytes {
-            return Ok(None);
-        }
-        // IMPORTANT: what discards leave is for clears and checkpoints. One that finds no room fails.
-        let least = (taken + bytes) as u64 + writer::RESERVE_BYTES_MIN;
-        if let Some(error) = progress.trouble()
-            && (progress.room() < least || progress.stuck_before(Lsn::MAX).is_some())
-        {
-            return Err(error);
-        }
-        intake.reserved_bytes += bytes;
-        drop(intake);
-        Ok(Some(LogRoom {
-            shared: Arc::clone(&self.shared),
-            bytes,
-        }))
-    }
-
-    fn no_room(&self, bytes: usize) -> WireError {
-        WireError {
-            code: ErrorCode::Busy,
-            text: format!(
-                "no room for {bytes} bytes in the log after {} s (it has {} of {} bytes): the disk does \
-                 not keep up with the writes; try again, or give the server a larger --log-limit",
-                ROOM_WAIT_MAX.as_secs(),
-                self.bytes(),
-                self.shared.options.limit_bytes
-            ),
-        }
     }
 
     /// Appends a record: a copy of bytes, no I/O. For a change of a table, call it under that table's lock.
@@ -399,18 +315,25 @@ impl Log {
         let mut intake = self.shared.intake.lock();
         let first = intake.next;
         let last = first - 1;
-        let sessions = intake.ledger.snapshot();
+        let sessions = intake.ledger.ids();
+        let bytes_before = intake.waiting_bytes;
         intake.chunks.push_back(Chunk {
             first,
             last,
             begins_segment: true,
             ..Chunk::default()
         });
+        // One at a time, since their answers may be long.
         for session in sessions {
-            self.shared
-                .push(&mut intake, &Record::Session(Box::new(session)));
+            if let Some(session) = intake.ledger.session(session) {
+                let record = Record::Session(Box::new(session));
+                self.shared.push_known(&mut intake, &record);
+            }
         }
+        let told_bytes = (intake.waiting_bytes - bytes_before) as u64;
         drop(intake);
+        self.shared.last_told_bytes.store(told_bytes, Relaxed);
+        self.shared.told_bytes.fetch_add(told_bytes, Relaxed);
         self.shared.work.notify_one();
         last
     }
@@ -428,6 +351,8 @@ impl Log {
             self.shared.progress.forget_oldest(first);
             self.shared.bytes.fetch_sub(bytes, Relaxed);
         }
+        let told_bytes = self.shared.last_told_bytes.load(Relaxed);
+        self.shared.told_bytes.store(told_bytes, Relaxed);
         self.shared.progress.wake_async();
         files
             .sync_names()

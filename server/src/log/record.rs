@@ -11,6 +11,7 @@
 //! ```
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use bytes::Bytes;
 use rhash_protocol::{
     TableId,
     packed::{Malformed, push_bytes, push_number, take_bytes, take_number},
@@ -76,13 +77,13 @@ pub(crate) struct SessionRecord {
     pub(crate) replies: Vec<(u64, OwnedReply)>,
 }
 
-/// An answer that owns its bytes.
+/// An answer that has its bytes, which copies of it share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnedReply {
     /// See [`ReplyRef::Written`].
-    Written(u32, Box<[u8]>),
+    Written(u32, Bytes),
     /// See [`ReplyRef::Body`].
-    Body(Box<[u8]>),
+    Body(Bytes),
 }
 
 /// What one record says.
@@ -129,8 +130,10 @@ impl ReplyRef<'_> {
     /// The answer with bytes of its own.
     pub(crate) fn to_owned(self) -> OwnedReply {
         match self {
-            Self::Written(count, bytes) => OwnedReply::Written(count, bytes.into()),
-            Self::Body(bytes) => OwnedReply::Body(bytes.into()),
+            Self::Written(count, bytes) => {
+                OwnedReply::Written(count, Bytes::copy_from_slice(bytes))
+            }
+            Self::Body(bytes) => OwnedReply::Body(Bytes::copy_from_slice(bytes)),
         }
     }
 }
@@ -424,7 +427,7 @@ fn samples() -> Vec<Record<'static>> {
         taken: 9,
         settled: 7,
         tables: vec![(4, 1)],
-        replies: vec![(8, OwnedReply::Written(0, [].into()))],
+        replies: vec![(8, OwnedReply::Written(0, Bytes::new()))],
     };
     vec![
         Record::Batch {

@@ -342,7 +342,12 @@ fn nobody_blocks_on_a_disk_that_is_full_and_what_waits_is_written_when_there_is_
 #[test]
 fn discards_leave_a_part_of_the_reserve_to_clears() {
     let files = MemoryFiles::default();
-    let log = start(&files, Durability::EverySec);
+    let options = LogOptions {
+        limit_bytes: 1 << 30,
+        ..options(Durability::EverySec)
+    };
+    let dyn_files: Arc<dyn LogFiles> = Arc::new(files.clone());
+    let log = Log::start(dyn_files, options, &empty(), Ledger::default()).expect("a log");
     let lsn = append(&log, 1, 1000).expect("appended");
     log.wait_acked(lsn).expect("written");
     files.set_capacity(Some(files.used()));
@@ -432,4 +437,92 @@ fn a_full_buffer_holds_writers_back_until_it_is_written() {
     let admitted =
         runtime.block_on(async { tokio::time::timeout(DEADLINE, log.admit(1, Admit::Any)).await });
     assert!(admitted.expect("in time").is_ok());
+}
+
+/// Waits until a write is let in.
+fn let_in(log: &Log, admit: Admit) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let admitted =
+        runtime.block_on(async { tokio::time::timeout(DEADLINE, log.admit(1, admit)).await });
+    assert!(admitted.expect("in time").is_ok());
+}
+
+#[test]
+fn long_answers_that_nobody_settles_are_no_reason_for_checkpoints_nor_in_the_way_of_writers() {
+    let files = MemoryFiles::default();
+    let log = start(&files, Durability::EverySec);
+    let limit = options(Durability::EverySec).limit_bytes as usize;
+    let session = SessionRecord {
+        id: 5,
+        secret: [1; 16],
+        token: ("anybody".to_owned(), None),
+        taken: 0,
+        settled: 0,
+        tables: vec![],
+        replies: vec![],
+    };
+    log.begin_session(5, || session).expect("begun");
+    let by = By {
+        session: 5,
+        sequence: 1,
+        settled: 0,
+    };
+    let answer = vec![7; 2 * limit];
+    log.append(&Record::Batch {
+        table: 1,
+        by: Some(by),
+        count: 1,
+        ops: b"op",
+        reply: ReplyRef::Written(1, &answer),
+    })
+    .expect("appended");
+    for round in 0..3 {
+        log.sync_through(log.last()).expect("synced");
+        assert!(log.wants_checkpoint(), "round {round}");
+        let last = log.begin_checkpoint();
+        log.sync_through(log.last()).expect("synced");
+        log.cut(last).expect("cut");
+        assert!(log.bytes() as usize > answer.len(), "the answer is kept");
+        assert!(!log.wants_checkpoint(), "round {round}");
+        let_in(&log, Admit::Any);
+        let lsn = append(&log, round, limit / 2 + 1).expect("appended");
+        log.wait_acked(lsn).expect("written");
+        let_in(&log, Admit::Any);
+    }
+    let lsn = append(&log, 9, limit / 2).expect("appended");
+    log.wait_acked(lsn).expect("written");
+    let_in(&log, Admit::Discards);
+    let refused = log.try_admit(1, Admit::Any).expect("no trouble").is_none();
+    assert!(refused, "what a checkpoint could cut is too much");
+    assert!(matches!(log.sessions()[0].replies[..], [(1, _)]));
+}
+
+#[test]
+fn a_full_log_takes_discards_where_there_is_no_disk_for_a_checkpoint_up_to_a_bound() {
+    let files = MemoryFiles::default();
+    let log = start(&files, Durability::EverySec);
+    let limit = options(Durability::EverySec).limit_bytes as usize;
+    let lsn = append(&log, 1, limit).expect("appended");
+    log.wait_acked(lsn).expect("written");
+    let admitted = |admit| log.try_admit(1, admit).map(|room| room.is_some());
+    assert_eq!(
+        admitted(Admit::Any),
+        Ok(false),
+        "a checkpoint is on its way"
+    );
+    let full = WireError {
+        code: ErrorCode::DiskFull,
+        text: "no disk for runs".to_owned(),
+    };
+    log.set_checkpoint_trouble(Some(full.clone()));
+    assert_eq!(admitted(Admit::Any), Err(full.clone()));
+    let_in(&log, Admit::Discards);
+    let lsn = append(&log, 2, limit / 2).expect("appended");
+    log.wait_acked(lsn).expect("written");
+    assert_eq!(admitted(Admit::Discards), Err(full));
+    log.set_checkpoint_trouble(None);
+    assert_eq!(admitted(Admit::Discards), Ok(false));
 }

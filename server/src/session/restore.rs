@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rhash_protocol::{ErrorCode, Outcomes, Response, WireError};
 use tokio::time::Instant;
@@ -70,7 +69,7 @@ fn desk_of(record: &SessionRecord, store: &Store) -> Desk {
     }));
     let replies = record.replies.iter().map(|(number, reply)| {
         let body = match reply {
-            OwnedReply::Body(body) => Bytes::copy_from_slice(body),
+            OwnedReply::Body(body) => body.clone(),
             OwnedReply::Written(count, outcomes) => {
                 encode(&Response::Written(Outcomes::new(*count, outcomes)))
             }

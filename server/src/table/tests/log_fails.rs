@@ -8,8 +8,8 @@ use rhash_protocol::{ErrorCode, Op, Response, TableKind};
 
 use super::support::{get_one, open_logged_in, open_table, scan, write};
 use crate::{
-    hot::Sweep,
     dispatch::encode,
+    hot::Sweep,
     log::{By, Durability, Lsn, OwnedReply, SessionRecord, memory_files::MemoryFiles},
     store::Store,
     table::Table,
@@ -231,13 +231,37 @@ fn a_clear_or_close_that_was_done_was_answered_as_far_as_the_next_start_knows() 
         drop((table, store));
         let (store, table) = open(dir.path(), &killed, Durability::EverySec);
         assert_eq!(get_one(&table, b"k"), None);
-        let done = OwnedReply::Body(encode(&Response::Done)[..].into());
+        let done = OwnedReply::Body(encode(&Response::Done));
         let expected = SessionRecord {
             taken: 3,
-            tables: if close { vec![] } else { session.tables.clone() },
+            tables: if close {
+                vec![]
+            } else {
+                session.tables.clone()
+            },
             replies: vec![(3, done)],
             ..session
         };
         assert_eq!(store.logged_sessions(), [expected]);
+    }
+}
+
+#[test]
+fn nothing_of_a_named_table_becomes_a_run_once_the_log_failed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = MemoryFiles::default();
+    let (store, table) = open(dir.path(), &files, Durability::EverySec);
+    let mut rng = Rng::with_seed(1);
+    append(&store, &table, &mut rng, 10);
+    let log = store.log().expect("a log");
+    log.sync_through(log.last()).expect("synced");
+    // A write that the log refused now may be in RAM, behind records that are all on stable storage.
+    log.fail("a test");
+    for sweep in [Sweep::All, Sweep::Spare, Sweep::Age] {
+        let spilled = table.spill(usize::MAX, sweep).map(drop);
+        assert_eq!(
+            spilled.err().map(|error| error.code),
+            Some(ErrorCode::Storage)
+        );
     }
 }

@@ -35,25 +35,22 @@ impl Marks {
         step.map_or(0, |(_, lsn)| *lsn)
     }
 
-    /// Takes a newer mark in.
+    /// Takes a mark in; where the runs say more already, they still do.
     pub(crate) fn raise(&mut self, mark: &Mark) {
         let Mark { first, last, lsn } = *mark;
         if first > last {
             return;
         }
-        if let Some(next) = last.checked_add(1) {
-            let behind = self.at(next);
-            self.steps.insert(next, behind);
+        let ends = [Some(first), last.checked_add(1)];
+        for from in ends.into_iter().flatten() {
+            let here = self.at(from);
+            self.steps.insert(from, here);
         }
-        let within: Vec<u64> = self
-            .steps
-            .range(first..=last)
-            .map(|(from, _)| *from)
-            .collect();
-        for from in within {
-            self.steps.remove(&from);
+        // IMPORTANT: never lowered. A spill that comes with a replay has the mark of the record at hand, also for
+        // places whose runs say what comes later: a next start would apply that once more.
+        for (_, there) in self.steps.range_mut(first..=last) {
+            *there = lsn.max(*there);
         }
-        self.steps.insert(first, lsn);
         self.join();
     }
 
@@ -130,7 +127,8 @@ mod tests {
         let mut rng = Rng::with_seed(seed);
         for _ in 0..200 {
             let (mut marks, mut places) = (Marks::default(), [0; 64]);
-            for lsn in 1..30 {
+            for _ in 1..30 {
+                let lsn = rng.u64(1..40);
                 let first = rng.usize(..64);
                 let last = rng.usize(first..64);
                 // The last of these places stands for the last there is.
@@ -140,7 +138,9 @@ mod tests {
                     last: end,
                     lsn,
                 });
-                places[first..=last].fill(lsn);
+                for place in &mut places[first..=last] {
+                    *place = lsn.max(*place);
+                }
                 if rng.u8(..10) == 0 {
                     let through = rng.u64(..lsn);
                     marks.forget(through);

@@ -12,7 +12,7 @@ use super::support::{
 use crate::{
     hot::{SWEEPS, Sweep},
     log::{Durability, Lsn},
-    store::Store,
+    store::{Store, Tiny},
     table::{MergeDone, Need, Table},
 };
 
@@ -21,6 +21,9 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 const STEPS: usize = 300;
 /// Merges for garbage must come to an end, however wrong estimates are.
 const MERGES_MAX: usize = 1000;
+
+/// With so little RAM for entries a replay has to spill.
+const LITTLE_RAM_BYTES: usize = 32 << 10;
 
 /// Which states the sequences have been in, for the test to insist on.
 #[derive(Debug, Default)]
@@ -41,6 +44,7 @@ struct Visited {
     crashes: u64,
     lost_writes: u64,
     replayed: u64,
+    spilled_replays: u64,
     checkpoints: u64,
 }
 
@@ -215,7 +219,13 @@ impl<'a> Sequence<'a> {
                 self.store.checkpoint().expect("a checkpoint");
                 visited.checkpoints += 1;
             }
-            92..94 => self.crash(visited),
+            92..94 => {
+                self.crash(visited);
+                // Again without a checkpoint in between.
+                while self.rng.bool() {
+                    self.crash(visited);
+                }
+            }
             94..96 => self.restart(visited),
             96 => {
                 self.table.clear().expect("a clear");
@@ -413,7 +423,7 @@ impl<'a> Sequence<'a> {
         visited.restarts += 1;
         self.store.stop().expect("a clean stop");
         self.unacked.clear();
-        self.reopen();
+        self.reopen(1 << 30);
     }
 
     /// As a kill does: what waits in RAM to be written to the log is lost.
@@ -422,7 +432,9 @@ impl<'a> Sequence<'a> {
         let log = self.store.log().expect("a log");
         log.abandon();
         let acked = (0..=log.last()).rev().find(|lsn| log.is_acked(*lsn));
-        self.reopen();
+        let entries_bytes = [LITTLE_RAM_BYTES, 1 << 30][self.rng.usize(..2)];
+        self.reopen(entries_bytes);
+        visited.spilled_replays += u64::from(self.store.stats().spilled_entries > 0);
         let survived = self.store.log().expect("a log").last();
         assert!(acked.is_some_and(|acked| acked <= survived));
         let lost = self.unacked.iter().position(|(lsn, _)| *lsn > survived);
@@ -435,12 +447,16 @@ impl<'a> Sequence<'a> {
         self.check_all();
     }
 
-    fn reopen(&mut self) {
+    fn reopen(&mut self, entries_bytes: usize) {
         // The old store holds the directory's lock until nothing refers to it.
         let placeholder = open(None, tiny(64));
         self.table = open_table(&placeholder, "t", self.kind);
         self.store = placeholder;
-        self.store = open_logged(self.dir, tiny(self.place_bits), self.durability);
+        let tiny = Tiny {
+            entries_bytes,
+            ..tiny(self.place_bits)
+        };
+        self.store = open_logged(self.dir, tiny, self.durability);
         self.table = open_table(&self.store, "t", self.kind);
     }
 
@@ -512,6 +528,7 @@ fn what_was_written_to_the_log_survives_crashes_and_is_applied_once() {
         (visited.crashes, "crashes"),
         (visited.lost_writes, "writes lost"),
         (visited.replayed, "replays"),
+        (visited.spilled_replays, "replays that spilled"),
         (visited.checkpoints, "checkpoints"),
         (visited.restarts, "restarts"),
         (visited.merges, "merges"),

@@ -2,7 +2,7 @@
 //!
 //! A file of edits, each with its length and checksum, replayed at the start and written anew,
 //! shortened to what still holds, at each start and stop and whenever it has grown. A tail that a
-//! crash tore is cut and reported. Temporary tables are not in it: they end with their server.
+//! crash tore is cut and reported; damage before what a later edit says was on stable storage is an error. Temporary tables are not in it: they end with their server.
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +36,9 @@ const REWRITE_BYTES_MIN: u64 = 1 << 20;
 /// Nor before it is this many times as long as when it was last written.
 const REWRITE_GROWTH: u64 = 4;
 
+/// An [`Edit::Synced`] has no more bytes than this: its kind, and a number.
+const SYNCED_BYTES_MAX: u32 = 11;
+
 /// All that the manifest says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct State {
@@ -60,16 +63,29 @@ pub(crate) struct Manifest {
     was_stopped: bool,
     bytes: u64,
     bytes_when_rewritten: u64,
-    /// The file at hand may no longer be the one of that name, so it must be written anew.
+    /// How much of the file is on stable storage, …
+    synced_bytes: u64,
+    /// … and how much of that a record says.
+    vouched_bytes: u64,
+    /// The file at hand may no longer be the one of that name, or lack what was written to it, so it must be
+    /// written anew.
     in_doubt: bool,
+    /// A test's disk: the next sync fails.
+    #[cfg(test)]
+    sync_fails: bool,
 }
 
 impl Manifest {
-    /// Reads the manifest, or makes one; also returns how many bytes of a torn tail were cut.
+    /// Reads the manifest, or makes one; also returns how many bytes of a torn tail there are. The file
+    /// stays as it is until the first change.
     pub(crate) fn open(dir: &Path) -> Result<(Self, u64), DataDirError> {
         let path = dir.join("MANIFEST");
-        let (mut state, torn_bytes) = match std::fs::read(&path) {
-            Ok(bytes) => replay(dir, &path, &bytes)?,
+        let (mut state, torn_bytes, file) = match std::fs::read(&path) {
+            Ok(bytes) => {
+                let (state, torn_bytes) = replay(dir, &path, &bytes)?;
+                let file = File::options().read(true).write(true).open(&path);
+                (state, torn_bytes, file.map_err(io_error("open", &path))?)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if ["runs", "sled", "log"]
                     .iter()
@@ -80,30 +96,36 @@ impl Manifest {
                         missing: "MANIFEST",
                     });
                 }
-                (
-                    State {
-                        stopped: true,
-                        next_table: 1,
-                        ..State::default()
-                    },
-                    0,
-                )
+                let state = State {
+                    stopped: true,
+                    next_table: 1,
+                    ..State::default()
+                };
+                let (file, _) = write_anew(&path, &state).map_err(io_error("write", &path))?;
+                (state, 0, file)
             }
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        // From here on, what does not end with a stop is a crash.
         let was_stopped = std::mem::take(&mut state.stopped);
-        let (file, bytes) = write_anew(&path, &state).map_err(io_error("write", &path))?;
         let manifest = Self {
             path,
             file,
             state,
             was_stopped,
-            bytes,
-            bytes_when_rewritten: bytes,
-            in_doubt: false,
+            bytes: 0,
+            bytes_when_rewritten: 0,
+            synced_bytes: 0,
+            vouched_bytes: 0,
+            in_doubt: true,
+            #[cfg(test)]
+            sync_fails: false,
         };
         Ok((manifest, torn_bytes))
+    }
+
+    /// Says that a server uses the directory: from here on, what does not end with a stop is a crash.
+    pub(crate) fn begin(&mut self) -> Result<(), DataDirError> {
+        self.rewrite()
     }
 
     /// Whether the server that used the directory before had stopped cleanly.
@@ -122,6 +144,10 @@ impl Manifest {
             self.rewrite()?;
         }
         let mut record = Vec::new();
+        if self.vouched_bytes < self.synced_bytes {
+            let bytes = self.synced_bytes;
+            push_edit(&mut record, &Edit::Synced { bytes });
+        }
         push_edit(&mut record, &edit);
         // IMPORTANT: at the offset, not at the end: what a failed write left there would hide all
         // that comes after it.
@@ -129,6 +155,7 @@ impl Manifest {
             .write_all_at(&record, self.bytes)
             .map_err(io_error("write", &self.path))?;
         self.bytes += record.len() as u64;
+        self.vouched_bytes = self.synced_bytes;
         let fits = self.state.apply(edit);
         debug_assert!(fits, "tables merge what the manifest names");
         if self.bytes > REWRITE_BYTES_MIN
@@ -142,8 +169,35 @@ impl Manifest {
     }
 
     /// Brings what was recorded to stable storage.
-    pub(crate) fn sync(&self) -> Result<(), DataDirError> {
-        self.file.sync_data().map_err(io_error("sync", &self.path))
+    ///
+    /// # Errors
+    /// What was recorded may be there or not, and is still what [`state`](Self::state) says.
+    pub(crate) fn sync(&mut self) -> Result<(), DataDirError> {
+        if self.in_doubt {
+            return self.rewrite();
+        }
+        let synced = self.sync_file();
+        if synced.is_ok() {
+            self.synced_bytes = self.bytes;
+        }
+        // IMPORTANT: the kernel may have dropped what it could not write, and a second sync would call that a
+        // success; so the next one writes all of it again.
+        self.in_doubt = synced.is_err();
+        synced.map_err(io_error("sync", &self.path))
+    }
+
+    fn sync_file(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        if std::mem::take(&mut self.sync_fails) {
+            return Err(io::Error::other("a sync that a test lets fail"));
+        }
+        self.file.sync_data()
+    }
+
+    /// Lets the next sync fail.
+    #[cfg(test)]
+    pub(crate) fn fail_sync(&mut self) {
+        self.sync_fails = true;
     }
 
     /// Writes the manifest anew, as short as it can be, and syncs it.
@@ -155,6 +209,7 @@ impl Manifest {
         self.file = file;
         self.bytes = bytes;
         self.bytes_when_rewritten = bytes;
+        (self.synced_bytes, self.vouched_bytes) = (bytes, bytes);
         Ok(())
     }
 }
@@ -162,7 +217,7 @@ impl Manifest {
 impl State {
     /// Applies a change; false for a merge of runs that are not named, which tables never ask for.
     fn apply(&mut self, edit: Edit) -> bool {
-        self.stopped = false;
+        self.stopped &= matches!(edit, Edit::Synced { .. });
         let mut fits = true;
         match edit {
             Edit::Table { id, state } => {
@@ -208,6 +263,7 @@ impl State {
                 self.stopped = true;
             }
             Edit::Started { next_table } => self.next_table = self.next_table.max(next_table),
+            Edit::Synced { .. } => {}
         }
         fits
     }
@@ -249,6 +305,11 @@ fn write_anew(path: &Path, state: &State) -> io::Result<(File, u64)> {
             },
         );
     }
+    // Nothing is there unless all of it is.
+    let synced = Edit::Synced {
+        bytes: bytes.len() as u64,
+    };
+    push_edit(&mut bytes, &synced);
     let file = replace_file(path, &bytes)?;
     Ok((file, bytes.len() as u64))
 }
@@ -278,6 +339,11 @@ fn replay(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(State, u64), DataDir
     while !rest.is_empty() {
         let offset = bytes.len() - rest.len();
         let Some(payload) = take_record(&mut rest) else {
+            if let Some(later) = vouches_for(bytes, offset) {
+                return Err(damaged(format!(
+                    "no record at byte {offset}, and the one at {later} says that it was on stable storage"
+                )));
+            }
             return Ok((state, (bytes.len() - offset) as u64));
         };
         let edit = read_edit(payload)
@@ -293,9 +359,30 @@ fn replay(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(State, u64), DataDir
     Ok((state, 0))
 }
 
+/// Where behind bytes that are no record one says that these were on stable storage when it was made: then
+/// they are damaged, and not the tail that a crash tore.
+fn vouches_for(bytes: &[u8], offset: usize) -> Option<usize> {
+    (offset..bytes.len()).find(|at| {
+        let mut rest = bytes.get(*at..).unwrap_or_default();
+        let length = rest
+            .first_chunk::<4>()
+            .map(|length| u32::from_le_bytes(*length));
+        // Others are longer, and their checksums are not worth the time.
+        length.is_some_and(|length| length <= SYNCED_BYTES_MAX)
+            && take_record(&mut rest).is_some_and(|payload| {
+                matches!(read_edit(payload), Ok(Edit::Synced { bytes }) if bytes > offset as u64)
+            })
+    })
+}
+
 /// The next record's payload; none if what is left is not a whole and sound record.
 fn take_record<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
+    if *length == [0; 4] {
+        // No record is empty, but a file that was lengthened and not written has zeros there, whose checksum
+        // would be right.
+        return None;
+    }
     let (crc, rest) = rest.split_first_chunk::<4>()?;
     let (payload, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
     if crc32c::crc32c(payload) != u32::from_le_bytes(*crc) {

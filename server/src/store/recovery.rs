@@ -25,7 +25,8 @@ impl Store {
             return Ok(());
         };
         let (state, was_stopped) = {
-            let manifest = manifest.lock();
+            let mut manifest = manifest.lock();
+            manifest.begin()?;
             (manifest.state().clone(), manifest.was_stopped())
         };
         self.next_table.fetch_max(state.next_table, Relaxed);

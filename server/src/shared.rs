@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) manifest: Option<Mutex<Manifest>>,
     /// The log of named tables, once what it said before was replayed; none: they are not logged.
     pub(crate) log: OnceLock<Log>,
+    /// Somebody was told that runs are on stable storage, though there is no log; so they are kept there.
+    pub(crate) was_synced: AtomicBool,
     /// The account of RAM.
     pub(crate) budget: Budget,
     /// How much is done at a time.
@@ -75,12 +77,20 @@ impl Shared {
     /// storage.
     pub(crate) fn record_durably(&self, edit: Edit) -> Result<(), WireError> {
         self.record(edit)?;
+        if self.log.get().is_some() {
+            self.sync_manifest()?;
+        }
+        Ok(())
+    }
+
+    /// Brings the manifest to stable storage.
+    pub(crate) fn sync_manifest(&self) -> Result<(), WireError> {
         match &self.manifest {
-            Some(manifest) if self.log.get().is_some() => manifest
+            Some(manifest) => manifest
                 .lock()
                 .sync()
                 .map_err(|error| data_dir_error(&error)),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }

@@ -39,6 +39,28 @@ const IDLE_BYTES_MIN: u64 = 1 << 20;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Store {
+    /// Reads the log through and applies nothing, so that a start which it refuses has not touched what a
+    /// damaged manifest may have lost sight of; cuts a torn tail.
+    pub(super) fn check_log(&self, config: &StoreConfig) -> Result<(), StoreError> {
+        let (Some(dir), Some(manifest)) = (&config.data_dir, &self.shared.manifest) else {
+            return Ok(());
+        };
+        let (checkpoint, logs) = {
+            let manifest = manifest.lock();
+            (manifest.state().checkpoint, manifest.state().logs)
+        };
+        let dir = dir.join(LOG_DIR);
+        if !logs && !dir.is_dir() {
+            return Ok(());
+        }
+        let files = log_files(config, dir)?;
+        let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
+        let found = read_log(&*files, options.mark, checkpoint + 1, |_, _| Ok(()))?;
+        check_found(&*files, &found, logs)?;
+        tell_torn(&found);
+        Ok(())
+    }
+
     /// Replays the log, and goes on with it, or removes it if there is to be none.
     pub(super) fn open_log(&self, config: &StoreConfig) -> Result<(), StoreError> {
         let (Some(dir), Some(manifest)) = (&config.data_dir, &self.shared.manifest) else {
@@ -52,16 +74,17 @@ impl Store {
         }
         let files = log_files(config, dir)?;
         let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
+        if logs || config.durability != Durability::None {
+            // Merges come with a replay, while there is no log yet.
+            self.shared.was_synced.store(true, Relaxed);
+        }
         let mut ledger = Ledger::default();
         let began = Instant::now();
         let found = read_log(&*files, options.mark, checkpoint + 1, |lsn, record| {
             ledger.replay(&record);
             self.replay(lsn, &record, &before)
         })?;
-        if logs && found.segments.is_empty() {
-            let (lsn, path) = (found.next, files.path(found.next));
-            return Err(LogError::Missing { lsn, path }.into());
-        }
+        check_found(&*files, &found, logs)?;
         tell_found(&found, checkpoint, began);
         if config.durability == Durability::None {
             return self.end_log(&*files, &found);
@@ -177,6 +200,10 @@ impl Store {
             return Ok(());
         };
         let log = self.shared.log.get();
+        if log.is_none() {
+            // IMPORTANT: before runs are synced, or a merge could put one that is not in their place.
+            self.shared.was_synced.store(true, Relaxed);
+        }
         for table in self.tables.all() {
             if table.name().is_none() {
                 continue;
@@ -348,7 +375,16 @@ fn look(store: &Weak<Store>, seen: &mut Watch) -> Looked {
     }
 }
 
-fn tell_found(found: &Found, checkpoint: Lsn, began: Instant) {
+/// Whether there is a log, if there must be one.
+fn check_found(files: &dyn LogFiles, found: &Found, logs: bool) -> Result<(), LogError> {
+    if logs && found.segments.is_empty() {
+        let (lsn, path) = (found.next, files.path(found.next));
+        return Err(LogError::Missing { lsn, path });
+    }
+    Ok(())
+}
+
+fn tell_torn(found: &Found) {
     if let Some(torn) = &found.torn {
         tracing::warn!(
             path = %torn.path.display(),
@@ -357,6 +393,10 @@ fn tell_found(found: &Found, checkpoint: Lsn, began: Instant) {
             "cut the log's torn tail; what was in it had not been synced"
         );
     }
+}
+
+fn tell_found(found: &Found, checkpoint: Lsn, began: Instant) {
+    tell_torn(found);
     let records = found.next.saturating_sub(checkpoint + 1);
     if records > 0 {
         let elapsed_ms = began.elapsed().as_millis() as u64;

@@ -161,6 +161,7 @@ impl Store {
             cold,
             manifest: manifest.map(Mutex::new),
             log: OnceLock::new(),
+            was_synced: AtomicBool::new(false),
             budget: Budget::new(config.tiny.map_or_else(
                 || governor::entries_bytes_at_start(config.mem_limit_bytes),
                 |tiny| tiny.entries_bytes,
@@ -191,6 +192,8 @@ impl Store {
             _data_dir: data_dir,
             shared,
         };
+        // IMPORTANT: before anything is removed or written that the manifest or the log do not vouch for.
+        store.check_log(&config)?;
         store.find_tables()?;
         store.open_log(&config)?;
         if config.tiny.is_none_or(|tiny| tiny.threads) {

@@ -3,7 +3,7 @@
 //! Which ones, `due` says. A range that has grown large is split, so that no merge needs more than a
 //! bounded share of disk and time.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
     Table, TableError,
@@ -137,6 +137,7 @@ impl Table {
             }
             return Ok(MergeDone::Nothing);
         }
+        let mut kept = Ok(());
         if self.name.is_some() {
             let added = merged.as_ref().map(|run| run.id());
             let edit = Edit::Merged {
@@ -145,26 +146,35 @@ impl Table {
                 removed,
                 added,
             };
-            // IMPORTANT: of tables that are to survive a power cut the inputs stay until output and manifest
-            // are on stable storage.
-            let lasting = || match (self.log(), &merged) {
-                (None, _) => self.shared.record(edit),
-                (Some(_), merged) => {
-                    if let Some(run) = merged {
-                        run.sync_named().map_err(|error| cold_error(&error))?;
-                    }
-                    self.shared.record_durably(edit)
-                }
+            // IMPORTANT: where runs are to survive a power cut, the inputs stay until output and manifest are on
+            // stable storage.
+            let lasts = self.log().is_some() || self.shared.was_synced.load(Relaxed);
+            let recorded = match &merged {
+                Some(run) if lasts => run.sync_named().map_err(|error| cold_error(&error)),
+                _ => Ok(()),
             };
-            if let Err(error) = lasting() {
+            if let Err(error) = recorded.and_then(|()| self.shared.record(edit)) {
                 if let Some(run) = merged {
                     run.remove_on_drop();
                 }
                 return Err(error);
             }
+            if lasts {
+                kept = self.shared.sync_manifest();
+            }
         }
-        for run in inputs.iter().filter(|run| !cold.has(run.id())) {
-            run.remove_on_drop();
+        // IMPORTANT: after a sync that failed nobody knows which of both the manifest names on disk, so that both
+        // stay until a start has read it; RAM goes on with what the manifest says here.
+        match &kept {
+            Ok(()) => inputs
+                .iter()
+                .filter(|run| !cold.has(run.id()))
+                .for_each(|run| run.remove_on_drop()),
+            Err(error) => {
+                if let Some(log) = self.log() {
+                    log.fail(&error.text);
+                }
+            }
         }
         let mut state = self.state.lock();
         // Reads that are under way keep the old picture, and with it the old runs.
@@ -176,7 +186,7 @@ impl Table {
             &self.shared.counters.merged_bytes,
             merged.map_or(0, |run| run.bytes()),
         );
-        Ok(MergeDone::Some)
+        kept.map(|()| MergeDone::Some)
     }
 
     /// Merges all runs of the first range, due or not.

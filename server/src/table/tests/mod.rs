@@ -4,6 +4,7 @@ mod interleavings;
 mod model;
 mod answer_length;
 mod recovery;
+mod kept;
 mod log_fails;
 mod waiting;
 mod working_set;

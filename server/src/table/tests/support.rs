@@ -10,7 +10,7 @@ use rhash_protocol::{
 use crate::{
     cold::Faults,
     log::{Durability, LogFiles},
-    store::{Store, StoreConfig, Tiny},
+    store::{Store, StoreConfig, StoreError, Tiny},
     table::{Answer, Table, TableError},
 };
 
@@ -32,10 +32,19 @@ pub(super) fn open(dir: Option<&Path>, tiny: Tiny) -> Arc<Store> {
 
 /// A store that logs, with segments so short that there are several.
 pub(super) fn open_logged(dir: &Path, tiny: Tiny, durability: Durability) -> Arc<Store> {
+    try_open_logged(dir, tiny, durability).expect("a store")
+}
+
+/// Such a store, or why there is none.
+pub(super) fn try_open_logged(
+    dir: &Path,
+    tiny: Tiny,
+    durability: Durability,
+) -> Result<Arc<Store>, StoreError> {
     let mut config = config(Some(dir), tiny);
     config.durability = durability;
     config.log_limit_bytes = 64 << 10;
-    Store::open(config).expect("a store")
+    Store::open(config)
 }
 
 /// A store whose log is where it is told.

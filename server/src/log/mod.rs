@@ -109,7 +109,7 @@ struct Shared {
 }
 
 impl Log {
-    /// Goes on with a log after what was found of it, in a new segment.
+    /// Goes on with a log after what was found of it, in a new segment, or in the last one if that is empty.
     ///
     /// # Errors
     /// [`LogError`] if what is there cannot be synced, or the segment not be made.
@@ -120,12 +120,14 @@ impl Log {
         ledger: Ledger,
     ) -> Result<Self, LogError> {
         let mut segments = found.segments.clone();
+        let mut empty = None;
         let io_error = |what, first| replay::io_error(&*files, what, first);
         if let Some(&(first, _)) = segments.last() {
             if first == found.next {
-                // It has no records, and its name is the new one's.
+                // It has no records, and its name is the new one's. IMPORTANT: it is not removed, not for a moment,
+                // or a crash could leave no log where the manifest says that there is one.
                 segments.pop();
-                files.remove(first).map_err(io_error("remove", first))?;
+                empty = Some(files.open(first).map_err(io_error("open", first))?);
             } else {
                 // Its end may have been cut, or be in the page cache alone.
                 let sync = || files.open(first)?.sync();
@@ -133,8 +135,11 @@ impl Log {
             }
         }
         let bytes = segments.iter().map(|(_, bytes)| bytes).sum::<u64>() + HEADER_BYTES as u64;
-        let writer =
-            Writer::begin(&files, &options, found.next).map_err(io_error("make", found.next))?;
+        let writer = match empty {
+            Some(file) => Writer::go_on(&files, &options, file),
+            None => Writer::begin(&files, &options, found.next),
+        };
+        let writer = writer.map_err(io_error("make", found.next))?;
         let shared = Arc::new(Shared {
             intake: Mutex::new(Intake {
                 next: found.next,

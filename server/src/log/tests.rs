@@ -526,3 +526,29 @@ fn a_full_log_takes_discards_where_there_is_no_disk_for_a_checkpoint_up_to_a_bou
     log.set_checkpoint_trouble(None);
     assert_eq!(admitted(Admit::Discards), Ok(false));
 }
+
+/// The manifest says that there is a log, and a crash came after its one segment was removed and before it was made
+/// again.
+#[test]
+fn an_empty_segment_is_gone_on_with_and_never_away() {
+    let mut nth = 1;
+    loop {
+        let files = MemoryFiles::default();
+        start(&files, Durability::EverySec).abandon();
+        let (_, found) = read(&files, 1).expect("an empty log");
+        assert_eq!(found.segments.len(), 1);
+        files.fail_from(nth, ErrorKind::Other);
+        let dyn_files: Arc<dyn LogFiles> = Arc::new(files.clone());
+        let options = options(Durability::EverySec);
+        let started = Log::start(dyn_files, options, &found, Ledger::default());
+        let after = files.after_kill();
+        let (_, found) = read(&after, 1).expect("an empty log");
+        assert_eq!(found.segments.len(), 1, "call {nth} failed");
+        if let Ok(log) = started {
+            log.abandon();
+            break;
+        }
+        nth += 1;
+    }
+    assert!(nth > 1, "no call failed");
+}

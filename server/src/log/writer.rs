@@ -61,12 +61,28 @@ impl Writer {
             drop(files.remove(first));
             return Err(error);
         }
-        Ok(Self {
+        Ok(Self::new(options, file))
+    }
+
+    /// Goes on in a segment that has a sound header and nothing else.
+    pub(super) fn go_on(
+        files: &Arc<dyn LogFiles>,
+        options: &LogOptions,
+        file: Arc<dyn LogFile>,
+    ) -> io::Result<Self> {
+        // It may have been read from the page cache alone.
+        file.sync()?;
+        files.sync_names()?;
+        Ok(Self::new(options, file))
+    }
+
+    fn new(options: &LogOptions, file: Arc<dyn LogFile>) -> Self {
+        Self {
             file,
             offset: HEADER_BYTES as u64,
             allocated: 0,
             roll_from: options.segment_bytes,
-        })
+        }
     }
 
     /// The file of the segment at hand.

@@ -528,7 +528,6 @@ fn what_was_written_to_the_log_survives_crashes_and_is_applied_once() {
         (visited.crashes, "crashes"),
         (visited.lost_writes, "writes lost"),
         (visited.replayed, "replays"),
-        (visited.spilled_replays, "replays that spilled"),
         (visited.checkpoints, "checkpoints"),
         (visited.restarts, "restarts"),
         (visited.merges, "merges"),
@@ -537,6 +536,11 @@ fn what_was_written_to_the_log_survives_crashes_and_is_applied_once() {
     ] {
         assert!(count > 0, "no {what}");
     }
+    // Rare enough that a few sequences may be without; `recovery` has one for certain.
+    assert!(
+        sequences(16) < 100 || visited.spilled_replays > 0,
+        "no replays that spilled"
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ use rhash_protocol::{
 };
 use server_support::{
     DEADLINE, Peer, ServerProcess, TestResult,
-    abuse::{MEM_LIMIT, WAIT_MAX, hold, scaled, start},
+    abuse::{MEM_LIMIT, WAIT_MAX, connect_in_the_end, hold, scaled, start},
     keys_bytes, ops_bytes,
 };
 use tokio::{
@@ -395,7 +395,7 @@ async fn few_file_descriptors() -> TestResult {
         }
         sleep(Duration::from_millis(500)).await;
         drop(streams);
-        Peer::connect(server).await.map(drop)
+        connect_in_the_end(server.address).await.map(drop)
     })
     .await
 }

@@ -3,19 +3,19 @@
 use std::sync::{OnceLock, atomic::AtomicBool};
 
 use parking_lot::Mutex;
-use rhash_protocol::{ErrorCode, WireError, limits::ERROR_TEXT_BYTES_MAX};
+use rhash_protocol::{ErrorCode, TableId, WireError, limits::ERROR_TEXT_BYTES_MAX};
 
 use crate::{
     cold::{ColdError, ColdStore},
     counters::Counters,
     data_dir::{
         DataDirError,
-        manifest::{Edit, Manifest},
+        manifest::{Edit, Manifest, TableState},
     },
     flights::Flights,
     governor::{Bell, Budget, Steps},
     key_hash::KeyHasher,
-    log::Log,
+    log::{Log, Lsn},
     pool::ReadPool,
     readings::Readings,
     table::{Found, ReadName},
@@ -81,6 +81,14 @@ impl Shared {
             self.sync_manifest()?;
         }
         Ok(())
+    }
+
+    /// A named table as the manifest has it but for its runs, and the record up to which the log is in runs.
+    pub(crate) fn noted_table(&self, id: TableId) -> Option<(TableState, Lsn)> {
+        let manifest = self.manifest.as_ref()?.lock();
+        let state = manifest.state();
+        let table = state.tables.get(&id)?;
+        Some((table.bare(), state.checkpoint))
     }
 
     /// Brings the manifest to stable storage.

@@ -127,6 +127,10 @@ impl Home for FaultyHome {
         self.inner.shape()
     }
 
+    fn place_of(&self, id: RunId) -> String {
+        self.inner.place_of(id)
+    }
+
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
         self.faults.write()?;
         let inner = self.inner.create(id)?;

@@ -84,6 +84,10 @@ impl Home for FileHome {
         }
     }
 
+    fn place_of(&self, id: RunId) -> String {
+        self.path(id, FINISHED).display().to_string()
+    }
+
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
         let path = self.path(id, UNFINISHED);
         let file = OpenOptions::new()

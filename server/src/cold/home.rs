@@ -26,6 +26,9 @@ pub(super) trait Home: Send + Sync + Debug {
     /// How its runs are laid out.
     fn shape(&self) -> Shape;
 
+    /// Where a run lies, or would, for people.
+    fn place_of(&self, id: RunId) -> String;
+
     /// Begins a run.
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError>;
 

@@ -250,6 +250,10 @@ impl Home for SledHome {
         }
     }
 
+    fn place_of(&self, id: RunId) -> String {
+        format!("run {id} in {}", self.place.current().dir.path().display())
+    }
+
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
         Ok(Box::new(SledSink {
             bytes: self.bytes(id),

@@ -27,6 +27,37 @@ pub(crate) struct TableState {
     pub(crate) emptied: Lsn,
 }
 
+impl TableState {
+    /// The table as bytes, for the log.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push_table(&mut bytes, self);
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) made.
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Result<Self, Malformed> {
+        let table = take_table(&mut bytes)?;
+        if bytes.is_empty() {
+            Ok(table)
+        } else {
+            Err(Malformed("bytes left over"))
+        }
+    }
+
+    /// The table without its runs, and without what these say of the log.
+    pub(crate) fn bare(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            kind: self.kind,
+            codec: self.codec.clone(),
+            ranges: Ranges::new(),
+            marks: Marks::default(),
+            emptied: self.emptied,
+        }
+    }
+}
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Edit {
@@ -71,12 +102,7 @@ pub(super) fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
         Edit::Table { id, state } => {
             payload.push(9);
             push_number(&mut payload, *id);
-            push_bytes(&mut payload, state.name.as_bytes());
-            payload.push(kind_number(state.kind));
-            push_bytes(&mut payload, state.codec.as_bytes());
-            push_ranges(&mut payload, &state.ranges);
-            push_number(&mut payload, state.emptied);
-            state.marks.push(&mut payload);
+            push_table(&mut payload, state);
         }
         Edit::Closed { id } => push_numbers(&mut payload, 2, &[*id]),
         Edit::Cleared { id, lsn } => push_numbers(&mut payload, 10, &[*id, *lsn]),
@@ -114,6 +140,21 @@ pub(super) fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     out.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
     out.extend_from_slice(&payload);
+}
+
+/// Appends all that is known of a table.
+pub(super) fn push_table(payload: &mut Vec<u8>, state: &TableState) {
+    push_bytes(payload, state.name.as_bytes());
+    payload.push(kind_number(state.kind));
+    push_bytes(payload, state.codec.as_bytes());
+    push_ranges(payload, &state.ranges);
+    push_number(payload, state.emptied);
+    state.marks.push(payload);
+}
+
+/// Takes what [`push_table`] appended.
+pub(super) fn take_table(bytes: &mut &[u8]) -> Result<TableState, Malformed> {
+    read_table(bytes, true)
 }
 
 fn push_numbers(payload: &mut Vec<u8>, tag: u8, numbers: &[u64]) {

@@ -87,10 +87,7 @@ impl Manifest {
                 (state, torn_bytes, file.map_err(io_error("open", &path))?)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if ["runs", "sled", "log"]
-                    .iter()
-                    .any(|data| dir.join(data).exists())
-                {
+                if Self::is_gone(dir) {
                     return Err(DataDirError::Incomplete {
                         dir: dir.to_owned(),
                         missing: "MANIFEST",
@@ -121,6 +118,22 @@ impl Manifest {
             sync_fails: false,
         };
         Ok((manifest, torn_bytes))
+    }
+
+    /// Whether there are data and no manifest.
+    pub(crate) fn is_gone(dir: &Path) -> bool {
+        let has_data = ["runs", "sled", "log"]
+            .iter()
+            .any(|data| dir.join(data).exists());
+        has_data && !dir.join("MANIFEST").exists()
+    }
+
+    /// Writes a manifest that says this, where there is none or one that cannot be read.
+    pub(crate) fn make(dir: &Path, state: &State) -> Result<(), DataDirError> {
+        let path = dir.join("MANIFEST");
+        write_anew(&path, state)
+            .map(drop)
+            .map_err(io_error("write", &path))
     }
 
     /// Says that a server uses the directory: from here on, what does not end with a stop is a crash.

@@ -12,6 +12,8 @@
 mod marks;
 mod edit;
 pub(crate) mod manifest;
+pub(crate) mod note;
+pub(crate) mod rebuild;
 
 pub(crate) use marks::{Mark, Marks};
 
@@ -67,6 +69,21 @@ pub enum DataDirError {
         path: PathBuf,
         /// What is wrong with it.
         what: String,
+    },
+    /// It has runs but no manifest, and the runs do not say enough to make it anew.
+    #[error(
+        "data directory {dir} holds data but no MANIFEST, and {place} does not say which table it is of ({why}){};          restore the directory from a copy, or let --repair keep what can be kept",
+        match others { 0 => String::new(), _ => format!(", nor do {others} others") }
+    )]
+    Unclear {
+        /// The directory.
+        dir: PathBuf,
+        /// The first run that does not say enough.
+        place: String,
+        /// Why it does not.
+        why: String,
+        /// How many more there are.
+        others: usize,
     },
     /// It has runs, but not what is needed to read them.
     #[error(

@@ -62,7 +62,9 @@ impl Ledger {
                     kept.tables.remove(table);
                 }
             }
-            Record::Batch { by: None, .. } | Record::Emptied { by: None, .. } => {}
+            Record::Batch { by: None, .. }
+            | Record::Emptied { by: None, .. }
+            | Record::Table { .. } => {}
         }
     }
 

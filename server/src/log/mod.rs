@@ -32,13 +32,13 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use rhash_protocol::{ErrorCode, WireError};
+use rhash_protocol::{ErrorCode, TableId, WireError};
 
-pub(crate) use files::{DiskFiles, LogFiles};
+pub(crate) use files::{DiskFiles, LogFiles, ReadOnly};
 pub(crate) use ledger::Ledger;
 pub(crate) use record::{By, Holding, OwnedReply, Record, ReplyRef, SessionRecord};
 pub use replay::LogError;
-pub(crate) use replay::{Found, read_log};
+pub(crate) use replay::{Found, read_log, read_sound};
 
 use crate::session::SessionId;
 pub(crate) use intake::LogRoom;
@@ -315,8 +315,8 @@ impl Log {
         self.shared.progress.wait(self.durability(), lsn)
     }
 
-    /// Begins a new segment, which tells of all sessions; returns the last record before it.
-    pub(crate) fn begin_checkpoint(&self) -> Lsn {
+    /// Begins a new segment, which tells of all sessions and of these tables; returns the last record before it.
+    pub(crate) fn begin_checkpoint(&self, tables: &[(TableId, Vec<u8>)]) -> Lsn {
         let mut intake = self.shared.intake.lock();
         let first = intake.next;
         let last = first - 1;
@@ -334,6 +334,11 @@ impl Log {
                 let record = Record::Session(Box::new(session));
                 self.shared.push_known(&mut intake, &record);
             }
+        }
+        for (table, state) in tables {
+            let table = *table;
+            self.shared
+                .push_known(&mut intake, &Record::Table { table, state });
         }
         let told_bytes = (intake.waiting_bytes - bytes_before) as u64;
         drop(intake);

@@ -30,6 +30,7 @@ const KIND_EMPTIED: u8 = 2;
 const KIND_REPLY: u8 = 3;
 const KIND_SESSION: u8 = 4;
 const KIND_ENDED: u8 = 5;
+const KIND_TABLE: u8 = 6;
 
 /// Which request of which session a record comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +115,9 @@ pub(crate) enum Record<'a> {
     Session(Box<SessionRecord>),
     /// A session is over.
     Ended { session: SessionId },
+    /// A table was made, or is there and has no run that would say so if the manifest were lost. The bytes are the
+    /// manifest's.
+    Table { table: TableId, state: &'a [u8] },
 }
 
 impl OwnedReply {
@@ -202,6 +206,11 @@ fn push_payload(out: &mut Vec<u8>, record: &Record<'_>) {
         Record::Ended { session } => {
             out.push(KIND_ENDED);
             out.extend_from_slice(&session.to_le_bytes());
+        }
+        Record::Table { table, state } => {
+            out.push(KIND_TABLE);
+            push_number(out, *table);
+            push_bytes(out, state);
         }
     }
 }
@@ -319,6 +328,10 @@ pub(super) fn read_record(body: &[u8]) -> Result<Record<'_>, Malformed> {
         KIND_SESSION => Record::Session(Box::new(take_session(bytes)?)),
         KIND_ENDED => Record::Ended {
             session: take_u64(bytes)?,
+        },
+        KIND_TABLE => Record::Table {
+            table: take_number(bytes)?,
+            state: take_bytes(bytes)?,
         },
         _ => return Err(Malformed("an unknown kind of record")),
     };
@@ -461,6 +474,10 @@ fn samples() -> Vec<Record<'static>> {
         },
         Record::Session(Box::new(session)),
         Record::Ended { session: 3 },
+        Record::Table {
+            table: 6,
+            state: b"state",
+        },
     ]
 }
 

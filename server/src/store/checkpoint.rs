@@ -4,7 +4,7 @@
 //! storage, says so in the manifest, and then removes the older segments. Writers go on meanwhile.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -106,7 +106,10 @@ impl Store {
         let id = match record {
             _ if lsn <= before.checkpoint => return Ok(()),
             Record::Batch { table, .. } | Record::Emptied { table, .. } => *table,
-            Record::Reply { .. } | Record::Session(_) | Record::Ended { .. } => return Ok(()),
+            Record::Reply { .. }
+            | Record::Session(_)
+            | Record::Ended { .. }
+            | Record::Table { .. } => return Ok(()),
         };
         // Marks of spills that come with the replay are of records that were replayed before.
         let (Some(table), Some(state)) = (self.tables.get(id), before.tables.get(&id)) else {
@@ -181,7 +184,7 @@ impl Store {
             return Err(error);
         }
         let through = match self.shared.log.get() {
-            Some(log) => log.begin_checkpoint(),
+            Some(log) => self.begin_checkpoint(log),
             None => since,
         };
         self.write_down(through, since)?;
@@ -231,10 +234,26 @@ impl Store {
             .map_err(|error| data_dir_error(&error))
     }
 
+    /// Begins the segment that a checkpoint leaves.
+    fn begin_checkpoint(&self, log: &Log) -> Lsn {
+        // IMPORTANT: no table is made in between, or nothing but the manifest might tell of it.
+        let _made = self.tables.by_name.lock();
+        let manifest = self.shared.manifest.as_ref();
+        let told = manifest.map_or_else(Vec::new, |manifest| {
+            let manifest = manifest.lock();
+            let tables = manifest.state().tables.iter();
+            let without_runs = tables.filter(|(_, table)| !table.ranges.has_any());
+            without_runs
+                .map(|(&id, table)| (id, table.bare().to_bytes()))
+                .collect()
+        });
+        log.begin_checkpoint(&told)
+    }
+
     /// Begins what a stop writes down; returns the last record that will be in runs then.
     pub(super) fn last_checkpoint(&self) -> Lsn {
         match (self.shared.log.get(), &self.shared.manifest) {
-            (Some(log), _) => log.begin_checkpoint(),
+            (Some(log), _) => self.begin_checkpoint(log),
             (None, Some(manifest)) => manifest.lock().state().checkpoint,
             (None, None) => 0,
         }
@@ -287,6 +306,18 @@ impl Store {
     pub(crate) fn logged_sessions(&self) -> Vec<SessionRecord> {
         self.log().map(Log::sessions).unwrap_or_default()
     }
+}
+
+/// The log of a directory, if there is one.
+pub(super) fn existing_log(
+    config: &StoreConfig,
+    dir: &Path,
+) -> Result<Option<Arc<dyn LogFiles>>, LogError> {
+    let dir = dir.join(LOG_DIR);
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    log_files(config, dir).map(Some)
 }
 
 fn log_files(config: &StoreConfig, dir: PathBuf) -> Result<Arc<dyn LogFiles>, LogError> {

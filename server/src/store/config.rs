@@ -5,9 +5,10 @@ use std::{io, path::PathBuf, sync::Arc};
 use rhash_protocol::limits::VALUE_BYTES_MAX;
 
 use crate::{
-    cold::{ColdError, Faults},
+    cold::{ColdError, ColdOptions, Faults},
     data_dir::DataDirError,
     governor::Steps,
+    key_hash::KeyHasher,
     log::{Durability, LogError, LogOptions},
 };
 
@@ -144,6 +145,15 @@ pub(crate) fn log_limit_bytes(mem_limit_bytes: u64) -> u64 {
 }
 
 impl StoreConfig {
+    /// How runs are kept whose keys are placed so.
+    pub(super) fn cold_options(&self, hasher: &KeyHasher) -> ColdOptions {
+        let mut options = ColdOptions::new(hasher.clone()).with_mem_limit(self.mem_limit_bytes);
+        options.small_run_bytes = self.small_run_bytes;
+        options.disk_limit_bytes = self.disk_limit_bytes;
+        options.faults = self.faults.clone();
+        options
+    }
+
     /// How the log is kept.
     pub(super) fn log_options(&self, mark: u32) -> LogOptions {
         let buffer_bytes = (self.mem_limit_bytes / LOG_BUFFER_SHARE)

@@ -2,12 +2,14 @@
 
 mod config;
 mod names;
+mod rebuild;
 mod recovery;
 mod checkpoint;
 mod stop;
 mod tables;
 
 use std::{
+    path::Path,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -26,7 +28,7 @@ pub(crate) use tables::{Tables, figures};
 use names::{check_names, check_same};
 
 use crate::{
-    cold::{ColdOptions, ColdStore},
+    cold::ColdStore,
     counters::Counters,
     data_dir::{
         DataDir, Marks,
@@ -35,7 +37,7 @@ use crate::{
     flights::Flights,
     governor::{self, Bell, Budget, Seen},
     key_hash::KeyHasher,
-    log::{By, Log, Lsn},
+    log::{By, Log, Lsn, Record},
     pool::ReadPool,
     ranges::Ranges,
     readings::Readings,
@@ -141,21 +143,11 @@ impl Store {
             Some(tiny) => hasher.with_place_bits(tiny.place_bits),
             None => hasher,
         };
-        let (manifest, cold) = match &data_dir {
-            Some(dir) => {
-                let (manifest, torn_bytes) = Manifest::open(dir.path())?;
-                if torn_bytes > 0 {
-                    tracing::warn!(torn_bytes, "cut the manifest's torn tail");
-                }
-                let mut options =
-                    ColdOptions::new(hasher.clone()).with_mem_limit(config.mem_limit_bytes);
-                options.small_run_bytes = config.small_run_bytes;
-                options.disk_limit_bytes = config.disk_limit_bytes;
-                options.faults = config.faults.clone();
-                (Some(manifest), Some(ColdStore::open(dir.path(), options)?))
-            }
-            None => (None, None),
-        };
+        let (manifest, cold) = data_dir
+            .as_ref()
+            .map(|dir| open_tiers(dir.path(), &config, &hasher))
+            .transpose()?
+            .unzip();
         let shared = Arc::new(Shared {
             hasher,
             cold,
@@ -466,7 +458,13 @@ impl Store {
                 marks: Marks::default(),
                 emptied: 0,
             };
+            let bytes = state.to_bytes();
             self.shared.record_durably(Edit::Table { id, state })?;
+            if let Some(log) = self.shared.log.get() {
+                // The manifest is what tells of it; a log that failed is told of by the first write.
+                let (table, state) = (id, bytes.as_slice());
+                drop(log.append(&Record::Table { table, state }));
+            }
         }
         let spec = TableSpec {
             id,
@@ -510,6 +508,26 @@ impl Store {
         self.threads.lock().push(thread);
         Ok(())
     }
+}
+
+/// The manifest, and what it names; made anew if it is gone.
+fn open_tiers(
+    dir: &Path,
+    config: &StoreConfig,
+    hasher: &KeyHasher,
+) -> Result<(Manifest, ColdStore), StoreError> {
+    let open_cold = || ColdStore::open(dir, config.cold_options(hasher));
+    let mut cold = None;
+    if Manifest::is_gone(dir) {
+        let opened = open_cold()?;
+        rebuild::make_manifest(dir, config, &opened, hasher)?;
+        cold = Some(opened);
+    }
+    let (manifest, torn_bytes) = Manifest::open(dir)?;
+    if torn_bytes > 0 {
+        tracing::warn!(torn_bytes, "cut the manifest's torn tail");
+    }
+    Ok((manifest, cold.map_or_else(open_cold, Ok)?))
 }
 
 impl Drop for Store {

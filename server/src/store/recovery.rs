@@ -9,7 +9,7 @@ use rhash_protocol::TableId;
 
 use super::{Store, StoreError};
 use crate::{
-    cold::{ColdError, ColdStore, Run, RunId},
+    cold::{ColdStore, Run, RunId},
     data_dir::manifest::{Edit, State as ManifestState},
     shared::error_text,
     table::{Table, TableSpec},
@@ -41,20 +41,9 @@ impl Store {
                 // IMPORTANT: a number that the manifest names is never given again, or another
                 // table's run would be taken for this one's.
                 cold.number_from(run.saturating_add(1));
-                if let Some(open) = open_run(cold, id, &table.name, run)? {
-                    opened.insert(run, open);
-                }
+                opened.insert(run, open_run(cold, id, &table.name, run)?);
             }
             let ranges = table.ranges.map(|run| opened.get(run).cloned());
-            if opened.len() < named.len() {
-                // IMPORTANT: what was dropped is taken out here, too, or merges of its neighbours
-                // would not be found in the manifest.
-                let mut state = table.clone();
-                state.ranges = table
-                    .ranges
-                    .map(|run| opened.contains_key(run).then_some(*run));
-                manifest.lock().record(Edit::Table { id, state })?;
-            }
             used.extend(named);
             let spec = TableSpec {
                 id,
@@ -100,32 +89,24 @@ impl Store {
     }
 }
 
-/// Opens a run of a table; none if it is missing or damaged, which the log says.
+/// Opens a run of a table, or what answers in its place why it cannot be read.
 fn open_run(
     cold: &ColdStore,
     table: TableId,
     name: &str,
     run: RunId,
-) -> Result<Option<Arc<Run>>, StoreError> {
-    let lost = match cold.open_run(run) {
-        Ok(open) if open.table() == table => return Ok(Some(open)),
-        Ok(open) => format!("it belongs to table {}", open.table()),
-        Err(
-            error @ (ColdError::Missing { .. }
-            | ColdError::Damaged { .. }
-            | ColdError::Format { .. }
-            | ColdError::OtherSecret { .. }),
-        ) => error_text(&error),
-        // What may be there another time is not given up.
-        Err(error) => return Err(error.into()),
-    };
-    tracing::error!(
-        table = name,
-        run,
-        error = lost,
-        "dropped a run; its entries are missing"
-    );
-    Ok(None)
+) -> Result<Arc<Run>, StoreError> {
+    let open = cold.open_or_lose(run, table)?;
+    if let Some(error) = open.lost_error() {
+        tracing::error!(
+            table = name,
+            run,
+            place = cold.place_of(run),
+            error = error_text(&error),
+            "a run cannot be read; gets of its keys get this error; restore it, or repair the directory with --repair"
+        );
+    }
+    Ok(open)
 }
 
 fn warn_of_crash(state: &ManifestState) {

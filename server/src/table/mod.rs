@@ -13,6 +13,7 @@ mod read;
 mod stream;
 mod scan;
 mod count;
+mod note;
 mod spill;
 mod checkpoint;
 mod interval;
@@ -320,6 +321,9 @@ impl Table {
                     // A checkpoint would cut the only record of it, if there is one.
                     log.fail(&error.text);
                     return Err(error);
+                }
+                if !close {
+                    self.tell_of_table();
                 }
                 (emptied, lsn)
             }

@@ -327,7 +327,9 @@ impl Table {
             while let Some(record) = source.head() {
                 if writer.is_none() {
                     let claim = Claim { purpose, bytes };
-                    writer = Some(store.begin_for(claim, self.id, bytes)?);
+                    let mut begun = store.begin_for(claim, self.id, bytes)?;
+                    begun.set_note(self.note_of_spill(begun.id(), pieces));
+                    writer = Some(begun);
                 }
                 if let Some(writer) = &mut writer {
                     writer.push(&record)?;

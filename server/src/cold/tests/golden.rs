@@ -20,7 +20,7 @@ fn tiny_run(fixture: &Fixture) -> Arc<Run> {
     ];
     records.sort_by_key(|record| record.hash.place);
     let mut writer = fixture.store.begin(0x1122, 0).unwrap();
-    writer.set_note([0xee; NOTE_BYTES]);
+    writer.set_note(b"note".to_vec());
     records
         .iter()
         .for_each(|record| writer.push(&record.borrow()).unwrap());

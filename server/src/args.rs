@@ -16,6 +16,8 @@ Examples:
   rhash-server --listen 127.0.0.1:0                  a free port; the first line says which
   rhash-server --listen 0.0.0.0:10080 --tokens FILE  for other hosts, with the tokens in FILE
 
+  rhash-server --check --data DIR                    is everything in DIR as it was written?
+
   rhash --server localhost:10080 stats               what it does, from another terminal
 
 Sizes are bytes, or a number with K, M, G or T (powers of 1024): 65536, 512M, 1.5G, 8GiB.
@@ -24,7 +26,8 @@ Once ready, the server prints `listening on ADDRESS` on standard output; its log
 error. SIGTERM or Ctrl-C stops it cleanly: named tables are written to disk, and the next start
 on the same directory finds them. SIGHUP makes it read its tokens again.
 
-Exit codes: 0 stopped cleanly; 1 failed; 2 the command line made no sense.";
+Exit codes: 0 stopped cleanly, or --check found nothing wrong, or --repair left nothing out; 1 failed, or found or
+left out something; 2 the command line made no sense.";
 
 /// Where the server listens if nothing is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:10080";
@@ -79,6 +82,20 @@ pub struct Args {
     /// Default: ./data
     #[arg(long, value_name = "DIR", conflicts_with = "memory_only")]
     pub data: Option<PathBuf>,
+
+    /// Read and verify all that is in the data directory, say what is damaged, and end. No server may be using the
+    /// directory, and nothing in it is changed that a start would not.
+    #[arg(long, conflicts_with_all = ["memory_only", "repair"])]
+    pub check: bool,
+
+    /// Make a damaged data directory usable, and end: keep all that is sound, say what is not, and set damaged files
+    /// aside in its directory `damaged`. No server may be using it. Copy the directory first if you can.
+    #[arg(long, conflicts_with = "memory_only")]
+    pub repair: bool,
+
+    /// Say as JSON what --check or --repair found.
+    #[arg(long)]
+    pub json: bool,
 
     /// Use no disk at all: over the limit, writes get an out-of-memory error.
     #[arg(long)]

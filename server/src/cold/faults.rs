@@ -127,6 +127,10 @@ impl Home for FaultyHome {
         self.inner.shape()
     }
 
+    fn set_aside(&self, id: RunId, dir: &Path) -> Result<(), ColdError> {
+        self.inner.set_aside(id, dir)
+    }
+
     fn place_of(&self, id: RunId) -> String {
         self.inner.place_of(id)
     }

@@ -84,6 +84,17 @@ impl Home for FileHome {
         }
     }
 
+    fn set_aside(&self, id: RunId, dir: &Path) -> Result<(), ColdError> {
+        let path = self.path(id, FINISHED);
+        let Some(name) = path.file_name() else {
+            return Ok(());
+        };
+        match fs::rename(&path, dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            moved => moved.map_err(|error| ColdError::io("set aside", &path, error)),
+        }
+    }
+
     fn place_of(&self, id: RunId) -> String {
         self.path(id, FINISHED).display().to_string()
     }

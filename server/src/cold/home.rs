@@ -5,6 +5,7 @@
 
 use std::{
     fmt::Debug,
+    path::Path,
     sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
@@ -40,6 +41,12 @@ pub(super) trait Home: Send + Sync + Debug {
 
     /// Removes a run; one that is not here is removed already.
     fn remove(&self, id: RunId) -> Result<(), ColdError>;
+
+    /// Puts a run that is not open into another directory, under the name that it has, or removes it where it
+    /// is no file.
+    fn set_aside(&self, id: RunId, _dir: &Path) -> Result<(), ColdError> {
+        self.remove(id)
+    }
 
     /// Brings what was written to stable storage.
     fn sync(&self) -> Result<(), ColdError>;

@@ -376,6 +376,14 @@ impl ColdStore {
         self.homes().try_for_each(|home| home.remove(id))
     }
 
+    /// Puts a run that is not open into another directory, or removes it where it is no file.
+    ///
+    /// # Errors
+    /// Any of the file system, and of sled.
+    pub fn set_aside(&self, id: RunId, dir: &Path) -> Result<(), ColdError> {
+        self.homes().try_for_each(|home| home.set_aside(id, dir))
+    }
+
     /// Brings to stable storage all finished runs in sled, and the names of all run files; the bytes
     /// of files are synced by `RunWriter::finish` or [`Run::sync`].
     ///

@@ -80,13 +80,12 @@ impl Manifest {
     /// stays as it is until the first change.
     pub(crate) fn open(dir: &Path) -> Result<(Self, u64), DataDirError> {
         let path = dir.join("MANIFEST");
-        let (mut state, torn_bytes, file) = match std::fs::read(&path) {
-            Ok(bytes) => {
-                let (state, torn_bytes) = replay(dir, &path, &bytes)?;
+        let (mut state, torn_bytes, file) = match Self::read(dir)? {
+            Some((state, torn_bytes)) => {
                 let file = File::options().read(true).write(true).open(&path);
                 (state, torn_bytes, file.map_err(io_error("open", &path))?)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            None => {
                 if Self::is_gone(dir) {
                     return Err(DataDirError::Incomplete {
                         dir: dir.to_owned(),
@@ -101,7 +100,6 @@ impl Manifest {
                 let (file, _) = write_anew(&path, &state).map_err(io_error("write", &path))?;
                 (state, 0, file)
             }
-            Err(error) => return Err(io_error("read", &path)(error)),
         };
         let was_stopped = std::mem::take(&mut state.stopped);
         let manifest = Self {
@@ -126,6 +124,17 @@ impl Manifest {
             .iter()
             .any(|data| dir.join(data).exists());
         has_data && !dir.join("MANIFEST").exists()
+    }
+
+    /// Reads a manifest and changes nothing; none if there is none. Also returns how many bytes of a torn tail there
+    /// are.
+    pub(crate) fn read(dir: &Path) -> Result<Option<(State, u64)>, DataDirError> {
+        let path = dir.join("MANIFEST");
+        match std::fs::read(&path) {
+            Ok(bytes) => replay(dir, &path, &bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
     }
 
     /// Writes a manifest that says this, where there is none or one that cannot be read.
@@ -228,6 +237,13 @@ impl Manifest {
 }
 
 impl State {
+    /// The last record of the log that it tells of.
+    pub(crate) fn last_told(&self) -> Lsn {
+        let tables = self.tables.values();
+        let told = tables.map(|table| table.marks.highest().max(table.emptied));
+        told.max().unwrap_or(0).max(self.checkpoint)
+    }
+
     /// Applies a change; false for a merge of runs that are not named, which tables never ask for.
     fn apply(&mut self, edit: Edit) -> bool {
         self.stopped &= matches!(edit, Edit::Synced { .. });

@@ -29,6 +29,8 @@ pub const DATA_FORMAT: u32 = 1;
 const IDENTITY_MAGIC: &[u8; 8] = b"rhash-id";
 const IDENTITY_BYTES: usize = 32;
 const SECRET_BYTES: usize = 16;
+/// What nobody can use without the secret.
+const DATA: [&str; 4] = ["MANIFEST", "runs", "sled", "log"];
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,12 @@ pub enum DataDirError {
         path: PathBuf,
         /// What is wrong with it.
         what: String,
+    },
+    /// No server ever used it.
+    #[error("{dir} is no data directory of rhash-server; give the one that it was started with")]
+    None {
+        /// The directory.
+        dir: PathBuf,
     },
     /// It has runs but no manifest, and the runs do not say enough to make it anew.
     #[error(
@@ -120,6 +128,26 @@ impl DataDir {
             secret,
             _lock: lock,
         })
+    }
+
+    /// Locks a directory that a server made.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, DataDirError> {
+        let identity = path.join("IDENTITY");
+        match fs::metadata(&identity) {
+            Ok(_) => Self::open(path),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("read", &identity)(error))
+            }
+            Err(_) if DATA.iter().any(|data| path.join(data).exists()) => {
+                Err(DataDirError::Incomplete {
+                    dir: path.to_owned(),
+                    missing: "IDENTITY",
+                })
+            }
+            Err(_) => Err(DataDirError::None {
+                dir: path.to_owned(),
+            }),
+        }
     }
 
     /// Where it is.
@@ -178,7 +206,7 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
 
 /// magic, format u32, secret, crc u32.
 fn make_identity(path: &Path) -> Result<[u8; SECRET_BYTES], DataDirError> {
-    for data in ["MANIFEST", "runs", "sled", "log"] {
+    for data in DATA {
         if path.join(data).exists() {
             return Err(DataDirError::Incomplete {
                 dir: path.to_owned(),

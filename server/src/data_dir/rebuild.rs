@@ -63,9 +63,7 @@ pub(crate) fn rebuild(runs: &[NotedRun], logged: &Logged) -> State {
     if !state.logs {
         // IMPORTANT: what is logged from now on must have higher numbers than what the runs say of a log that
         // is gone, or a replay would take it for written down.
-        let tables = state.tables.values();
-        let told = tables.map(|table| table.marks.highest().max(table.emptied));
-        state.checkpoint = state.checkpoint.max(told.max().unwrap_or(0));
+        state.checkpoint = state.last_told();
     }
     for table in state.tables.values_mut() {
         table.marks.forget(state.checkpoint);

@@ -18,7 +18,7 @@ use crate::{
     governor,
     log::{
         DiskFiles, Durability, Found, Ledger, Log, LogError, LogFiles, Lsn, Record, SessionRecord,
-        read_log,
+        read_log, read_sound,
     },
     shared::{cold_error, data_dir_error, error_text},
     table::Table,
@@ -55,6 +55,10 @@ impl Store {
         }
         let files = log_files(config, dir)?;
         let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
+        if config.salvages {
+            // What is damaged is set aside and told of.
+            return Ok(());
+        }
         let found = read_log(&*files, options.mark, checkpoint + 1, |_, _| Ok(()))?;
         check_found(&*files, &found, logs)?;
         tell_torn(&found);
@@ -80,11 +84,22 @@ impl Store {
         }
         let mut ledger = Ledger::default();
         let began = Instant::now();
-        let found = read_log(&*files, options.mark, checkpoint + 1, |lsn, record| {
+        let apply = |lsn, record: Record<'_>| {
             ledger.replay(&record);
             self.replay(lsn, &record, &before)
-        })?;
-        check_found(&*files, &found, logs)?;
+        };
+        let from = checkpoint + 1;
+        let found = if config.salvages {
+            let mut found = read_sound(&*files, options.mark, from, apply, |_told_before| {})?;
+            // IMPORTANT: what is logged from now on has higher numbers than what runs say of what is lost, or
+            // the next replay would take it for written down.
+            found.next = found.next.max(before.last_told() + 1);
+            found
+        } else {
+            let found = read_log(&*files, options.mark, from, apply)?;
+            check_found(&*files, &found, logs)?;
+            found
+        };
         tell_found(&found, checkpoint, began);
         if config.durability == Durability::None {
             return self.end_log(&*files, &found);

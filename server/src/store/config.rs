@@ -45,6 +45,8 @@ pub struct StoreConfig {
     pub tiny: Option<Tiny>,
     /// For tests: lets the disk fail on purpose.
     pub faults: Option<Arc<Faults>>,
+    /// Skips what of the log cannot be read; of a repair, which has told of it.
+    pub(crate) salvages: bool,
     /// Where the log is, if it is not in the data directory.
     #[cfg(test)]
     pub(crate) log_files: Option<Arc<dyn LogFiles>>,
@@ -82,6 +84,7 @@ impl StoreConfig {
             log_limit_bytes: log_limit_bytes(mem_limit_bytes),
             tiny: None,
             faults: None,
+            salvages: false,
             #[cfg(test)]
             log_files: None,
         }

@@ -6,6 +6,8 @@ mod rebuild;
 mod recovery;
 mod checkpoint;
 mod stop;
+mod check;
+mod repair;
 mod tables;
 
 use std::{
@@ -21,7 +23,9 @@ use std::{
 use parking_lot::Mutex;
 use rhash_protocol::{ErrorCode, OpenMode, Stats, TableId, TableInfo, TableKind, WireError};
 
+pub use check::{CheckReport, Damage, Progress, check};
 pub use config::{LOG_LIMIT_BYTES_MIN, StoreConfig, StoreError, TABLES_MAX, Tiny};
+pub use repair::{RepairReport, repair};
 
 pub(crate) use tables::{Tables, figures};
 

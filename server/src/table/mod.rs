@@ -46,6 +46,7 @@ use crate::{
 
 pub(crate) use lookup::{Found, ReadName};
 pub(crate) use merge::{MergeDone, Need};
+pub(crate) use note::read_note;
 pub use read::{Allowance, Unbounded};
 pub(crate) use spill::Spilled;
 

@@ -82,7 +82,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 /// else is in the report.
 pub fn check(config: &StoreConfig, progress: Progress<'_>) -> Result<CheckReport, StoreError> {
     let dir = DataDir::open_existing(config.data_dir.as_deref().unwrap_or(Path::new(".")))?;
-    let hasher = KeyHasher::new(dir.secret());
+    let hasher = config.hasher(dir.secret());
     let mut report = CheckReport::default();
     let state = read_manifest(dir.path(), &mut report);
     let mut bytes = Bytes {

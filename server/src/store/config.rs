@@ -148,6 +148,15 @@ pub(crate) fn log_limit_bytes(mem_limit_bytes: u64) -> u64 {
 }
 
 impl StoreConfig {
+    /// Places keys under a secret.
+    pub(super) fn hasher(&self, secret: &[u8; 16]) -> KeyHasher {
+        let hasher = KeyHasher::new(secret);
+        match self.tiny {
+            Some(tiny) => hasher.with_place_bits(tiny.place_bits),
+            None => hasher,
+        }
+    }
+
     /// How runs are kept whose keys are placed so.
     pub(super) fn cold_options(&self, hasher: &KeyHasher) -> ColdOptions {
         let mut options = ColdOptions::new(hasher.clone()).with_mem_limit(self.mem_limit_bytes);

@@ -136,16 +136,12 @@ impl Store {
     pub fn open(config: StoreConfig) -> Result<Arc<Self>, StoreError> {
         let data_dir = config.data_dir.as_deref().map(DataDir::open).transpose()?;
         let hasher = match &data_dir {
-            Some(dir) => KeyHasher::new(dir.secret()),
+            Some(dir) => config.hasher(dir.secret()),
             None => {
                 let mut secret = [0; 16];
                 getrandom::fill(&mut secret).map_err(StoreError::Secret)?;
-                KeyHasher::new(&secret)
+                config.hasher(&secret)
             }
-        };
-        let hasher = match config.tiny {
-            Some(tiny) => hasher.with_place_bits(tiny.place_bits),
-            None => hasher,
         };
         let (manifest, cold) = data_dir
             .as_ref()

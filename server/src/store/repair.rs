@@ -64,7 +64,7 @@ pub fn repair(config: &StoreConfig, progress: Progress<'_>) -> Result<RepairRepo
     let mut report = RepairReport::default();
     let log_is_damaged = {
         let dir = DataDir::open_existing(path)?;
-        let hasher = KeyHasher::new(dir.secret());
+        let hasher = config.hasher(dir.secret());
         let aside = Aside(dir.path().join(ASIDE));
         let cold = ColdStore::open(dir.path(), config.cold_options(&hasher))?;
         let state = repair_manifest(config, &dir, &hasher, &cold, &aside, &mut report)?;

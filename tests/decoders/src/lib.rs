@@ -109,6 +109,13 @@ pub const DECODERS: [Decoder; 10] = [
         floor_bytes: FLOOR_BYTES,
     },
     Decoder {
+        name: "notes",
+        decode: notes,
+        seeds: decoders::sample_run_notes,
+        growth: MANIFEST_GROWTH,
+        floor_bytes: FLOOR_BYTES,
+    },
+    Decoder {
         name: "log",
         decode: log,
         seeds: decoders::sample_log_records,
@@ -235,6 +242,11 @@ pub fn log(bytes: &[u8]) {
 /// Manifests, and their records.
 pub fn manifest(bytes: &[u8]) {
     decoders::manifest(bytes);
+}
+
+/// What runs say of where they belong.
+pub fn notes(bytes: &[u8]) {
+    decoders::run_note(bytes);
 }
 
 /// Self-describing values.

@@ -10,7 +10,7 @@ use rhash_protocol::{
 use crate::{
     cold::Faults,
     log::{Durability, LogFiles},
-    store::{Store, StoreConfig, StoreError, Tiny},
+    store::{CheckReport, RepairReport, Store, StoreConfig, StoreError, Tiny, check, repair},
     table::{Answer, Table, TableError},
 };
 
@@ -66,6 +66,25 @@ pub(super) fn open_faulty(dir: &Path) -> (Arc<Store>, Arc<Faults>) {
     let mut config = config(Some(dir), tiny(64));
     config.faults = Some(Arc::clone(&faults));
     (Store::open(config).expect("a store"), faults)
+}
+
+/// Checks a directory that no store is using.
+pub(super) fn check_dir(dir: &Path, tiny: Tiny) -> CheckReport {
+    check(&config(Some(dir), tiny), &mut |_, _| {}).expect("a check")
+}
+
+/// All in a directory that no store is using is as it was written.
+pub(super) fn assert_sound(dir: &Path, tiny: Tiny) {
+    let report = check_dir(dir, tiny);
+    assert!(report.is_sound(), "{:#?}", report.damage);
+}
+
+/// Repairs a directory that no store is using.
+pub(super) fn repair_dir(dir: &Path, durability: Durability) -> RepairReport {
+    let mut config = config(Some(dir), tiny(64));
+    config.durability = durability;
+    config.log_limit_bytes = 64 << 10;
+    repair(&config, &mut |_, _| {}).expect("a repair")
 }
 
 fn config(dir: Option<&Path>, tiny: Tiny) -> StoreConfig {

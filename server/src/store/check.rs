@@ -1,6 +1,6 @@
 //! A data directory looked over: everything in it is read and verified, and nothing is changed that a start would not.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use rhash_protocol::TableId;
 
@@ -14,6 +14,7 @@ use crate::{
     key_hash::KeyHasher,
     log::{self, LogError, ReadOnly, read_sound},
     shared::error_text,
+    size::ByteSize,
 };
 
 /// So many damaged pieces are listed; the others are counted.
@@ -55,6 +56,48 @@ pub struct CheckReport {
     pub damage_unlisted: u64,
     /// What is there and is no damage: what the next start removes or cuts.
     pub remarks: Vec<String>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "damaged: {}", self.place)?;
+        if let Some(offset) = self.offset {
+            write!(f, " at byte {offset}")?;
+        }
+        if let Some(table) = &self.table {
+            write!(f, " (table \"{table}\")")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for damage in &self.damage {
+            writeln!(f, "{damage}")?;
+        }
+        for remark in &self.remarks {
+            writeln!(f, "note: {remark}")?;
+        }
+        writeln!(
+            f,
+            "{} tables, {} runs with {} records ({}), {} log segments with {} records ({})",
+            self.tables,
+            self.runs,
+            self.run_records,
+            ByteSize(self.run_bytes),
+            self.log_segments,
+            self.log_records,
+            ByteSize(self.log_bytes)
+        )?;
+        match self.damage.len() as u64 + self.damage_unlisted {
+            0 => write!(f, "all is as it was written"),
+            count => write!(
+                f,
+                "{count} damaged; --repair keeps all that is sound, or restore a backup"
+            ),
+        }
+    }
 }
 
 impl CheckReport {

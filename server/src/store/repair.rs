@@ -4,7 +4,7 @@
 //! step leaves a directory that the next repair, or a start, can go on with.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -46,6 +46,35 @@ pub struct RepairReport {
     pub log_rewritten: bool,
     /// Where damaged files are now, if there are any.
     pub set_aside: Option<PathBuf>,
+}
+
+impl fmt::Display for RepairReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.dropped.is_empty() {
+            return write!(f, "nothing is damaged, and nothing was changed");
+        }
+        for damage in &self.dropped {
+            writeln!(f, "{damage}")?;
+        }
+        if self.manifest_rebuilt {
+            writeln!(f, "the manifest was made anew")?;
+        }
+        if self.runs_rewritten + self.runs_dropped > 0 {
+            writeln!(
+                f,
+                "{} runs were written anew from what is sound in them, {} could not be kept; keys in what is lost are \
+                 as they were before it was written, or gone",
+                self.runs_rewritten, self.runs_dropped
+            )?;
+        }
+        if self.log_rewritten {
+            writeln!(f, "the log was written down as far as it is sound")?;
+        }
+        match &self.set_aside {
+            Some(aside) => write!(f, "damaged files are in {}", aside.display()),
+            None => write!(f, "the directory can be used again"),
+        }
+    }
 }
 
 impl RepairReport {

@@ -7,7 +7,6 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rhash_server::{
-    size::ByteSize,
     store::{CheckReport, Damage, RepairReport, StoreConfig, check, repair},
 };
 use serde_json::{Value, json};
@@ -22,21 +21,7 @@ pub(crate) fn run_check(config: &StoreConfig, as_json: bool) -> Result<bool, Box
     if as_json {
         writeln!(out, "{}", check_json(&report))?;
     } else {
-        tell_damage(&mut out, &report.damage)?;
-        if report.damage_unlisted > 0 {
-            writeln!(out, "… and {} more", report.damage_unlisted)?;
-        }
-        for remark in &report.remarks {
-            writeln!(out, "note: {remark}")?;
-        }
-        writeln!(out, "{}", looked_at(&report))?;
-        match report.damage.len() as u64 + report.damage_unlisted {
-            0 => writeln!(out, "all is as it was written")?,
-            count => writeln!(
-                out,
-                "{count} damaged; --repair keeps all that is sound, or restore a backup"
-            )?,
-        }
+        writeln!(out, "{report}")?;
     }
     out.flush()?;
     Ok(report.is_sound())
@@ -52,8 +37,7 @@ pub(crate) fn run_repair(config: &StoreConfig, as_json: bool) -> Result<bool, Bo
     if as_json {
         writeln!(out, "{}", repair_json(&report))?;
     } else {
-        tell_damage(&mut out, &report.dropped)?;
-        tell_repair(&mut out, &report)?;
+        writeln!(out, "{report}")?;
     }
     out.flush()?;
     Ok(report.dropped.is_empty())
@@ -73,60 +57,6 @@ fn with_bar<T>(verb: &str, work: impl FnOnce(&mut dyn FnMut(u64, u64)) -> T) -> 
     });
     bar.finish_and_clear();
     done
-}
-
-fn tell_damage(out: &mut impl io::Write, damage: &[Damage]) -> io::Result<()> {
-    for Damage {
-        place,
-        offset,
-        what,
-        table,
-    } in damage
-    {
-        let at = offset.map_or_else(String::new, |offset| format!(" at byte {offset}"));
-        let of = table
-            .as_ref()
-            .map_or_else(String::new, |table| format!(" (table \"{table}\")"));
-        writeln!(out, "damaged: {place}{at}{of}: {what}")?;
-    }
-    Ok(())
-}
-
-fn looked_at(report: &CheckReport) -> String {
-    format!(
-        "{} tables, {} runs with {} records ({}), {} log segments with {} records ({})",
-        report.tables,
-        report.runs,
-        report.run_records,
-        ByteSize(report.run_bytes),
-        report.log_segments,
-        report.log_records,
-        ByteSize(report.log_bytes)
-    )
-}
-
-fn tell_repair(out: &mut impl io::Write, report: &RepairReport) -> io::Result<()> {
-    if report.dropped.is_empty() {
-        return writeln!(out, "nothing is damaged, nothing was changed");
-    }
-    if report.manifest_rebuilt {
-        writeln!(out, "the manifest was made anew")?;
-    }
-    if report.runs_rewritten + report.runs_dropped > 0 {
-        writeln!(
-            out,
-            "{} runs were written anew from what is sound in them, {} could not be kept; keys in what is lost are as \
-             they were before it was written, or gone",
-            report.runs_rewritten, report.runs_dropped
-        )?;
-    }
-    if report.log_rewritten {
-        writeln!(out, "the log was written down as far as it is sound")?;
-    }
-    if let Some(aside) = &report.set_aside {
-        writeln!(out, "damaged files are in {}", aside.display())?;
-    }
-    Ok(())
 }
 
 fn damage_json(damage: &[Damage]) -> Vec<Value> {

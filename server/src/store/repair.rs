@@ -201,6 +201,12 @@ fn repair_runs(
     progress: Progress<'_>,
 ) -> Result<(), StoreError> {
     let tables: Vec<TableId> = state.tables.keys().copied().collect();
+    for table in state.tables.values() {
+        let runs = table.ranges.runs();
+        // A number that the manifest names is never given again.
+        runs.iter()
+            .for_each(|run| cold.number_from(run.saturating_add(1)));
+    }
     let mut bytes = Bytes {
         done: 0,
         total: cold.list()?.iter().map(|run| run.bytes).sum(),
@@ -211,9 +217,6 @@ fn repair_runs(
         let Some(table) = state.tables.get_mut(&id) else {
             continue;
         };
-        for run in table.ranges.runs() {
-            cold.number_from(run.saturating_add(1));
-        }
         for run in table.ranges.runs() {
             let open = cold.open_or_lose(run, id)?;
             let bad = damage_in(&open, cold, &table.name, &mut bytes)?;

@@ -1,9 +1,10 @@
 //! What can change about the tables, as the manifest writes it down.
 //!
-//! Edits 1, 3 and 4 are those of format 1, which knew no log: they are read, and no longer written.
+//! Edits 1, 3 and 4 are those of format 1, which knew no log, and 9 is of a table without a durability of its
+//! own: they are read, and no longer written.
 
 use rhash_protocol::{
-    TableId, TableKind,
+    Durability, TableId, TableKind,
     packed::{Malformed, push_bytes, push_number, take_bytes, take_number},
 };
 
@@ -12,6 +13,7 @@ use crate::{
     cold::RunId,
     log::Lsn,
     ranges::{Range, Ranges},
+    session::SessionId,
 };
 
 /// A named table as the manifest knows it.
@@ -25,6 +27,18 @@ pub(crate) struct TableState {
     pub(crate) marks: Marks,
     /// The table was made or emptied with this record: those up to it say nothing of it any more.
     pub(crate) emptied: Lsn,
+    /// How safe its writes are; none follows the server.
+    pub(crate) durability: Option<Durability>,
+    /// The request that made it, while that may be sent again.
+    pub(crate) maker: Option<Maker>,
+}
+
+/// A request that made a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Maker {
+    pub(crate) session: SessionId,
+    /// The request's number in it.
+    pub(crate) sequence: u64,
 }
 
 /// One change.
@@ -69,7 +83,7 @@ pub(super) fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
     let mut payload = Vec::new();
     match edit {
         Edit::Table { id, state } => {
-            payload.push(9);
+            payload.push(16);
             push_number(&mut payload, *id);
             push_bytes(&mut payload, state.name.as_bytes());
             payload.push(kind_number(state.kind));
@@ -77,6 +91,12 @@ pub(super) fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
             push_ranges(&mut payload, &state.ranges);
             push_number(&mut payload, state.emptied);
             state.marks.push(&mut payload);
+            payload.push(durability_number(state.durability));
+            payload.push(u8::from(state.maker.is_some()));
+            if let Some(Maker { session, sequence }) = state.maker {
+                push_number(&mut payload, session);
+                push_number(&mut payload, sequence);
+            }
         }
         Edit::Closed { id } => push_numbers(&mut payload, 2, &[*id]),
         Edit::Cleared { id, lsn } => push_numbers(&mut payload, 10, &[*id, *lsn]),
@@ -138,9 +158,9 @@ pub(super) fn read_edit(mut payload: &[u8]) -> Result<Edit, Malformed> {
     *bytes = rest;
     let id = take_number(bytes)?;
     let edit = match tag {
-        1 | 9 => Edit::Table {
+        1 | 9 | 16 => Edit::Table {
             id,
-            state: read_table(bytes, tag == 9)?,
+            state: read_table(bytes, tag)?,
         },
         2 => Edit::Closed { id },
         3 => Edit::Cleared { id, lsn: 0 },
@@ -189,11 +209,9 @@ pub(super) fn read_edit(mut payload: &[u8]) -> Result<Edit, Malformed> {
     }
 }
 
-fn read_table(bytes: &mut &[u8], marked: bool) -> Result<TableState, Malformed> {
+fn read_table(bytes: &mut &[u8], tag: u8) -> Result<TableState, Malformed> {
     let name = read_text(bytes)?;
-    let (&kind, rest) = bytes.split_first().ok_or(Malformed("no kind"))?;
-    *bytes = rest;
-    let kind = match kind {
+    let kind = match read_byte(bytes)? {
         0 => TableKind::Values,
         1 => TableKind::Lists,
         2 => TableKind::Counters,
@@ -209,19 +227,38 @@ fn read_table(bytes: &mut &[u8], marked: bool) -> Result<TableState, Malformed> 
         });
     }
     let ranges = Ranges::from_parts(parts).ok_or(Malformed("ranges out of order"))?;
-    let (emptied, marks) = if marked {
-        (take_number(bytes)?, Marks::take(bytes)?)
-    } else {
-        (0, Marks::default())
-    };
-    Ok(TableState {
+    let mut state = TableState {
         name,
         kind,
         codec,
         ranges,
-        marks,
-        emptied,
-    })
+        marks: Marks::default(),
+        emptied: 0,
+        durability: None,
+        maker: None,
+    };
+    if tag >= 9 {
+        state.emptied = take_number(bytes)?;
+        state.marks = Marks::take(bytes)?;
+    }
+    if tag >= 16 {
+        state.durability = read_durability(bytes)?;
+        state.maker = match read_byte(bytes)? {
+            0 => None,
+            1 => Some(Maker {
+                session: take_number(bytes)?,
+                sequence: take_number(bytes)?,
+            }),
+            _ => return Err(Malformed("neither a maker nor none")),
+        };
+    }
+    Ok(state)
+}
+
+fn read_byte(bytes: &mut &[u8]) -> Result<u8, Malformed> {
+    let (&byte, rest) = bytes.split_first().ok_or(Malformed("a short record"))?;
+    *bytes = rest;
+    Ok(byte)
 }
 
 fn read_runs(bytes: &mut &[u8]) -> Result<Vec<RunId>, Malformed> {
@@ -234,6 +271,25 @@ fn read_text(bytes: &mut &[u8]) -> Result<String, Malformed> {
     std::str::from_utf8(take_bytes(bytes)?)
         .map(str::to_owned)
         .map_err(|_not_utf8| Malformed("text that is not UTF-8"))
+}
+
+fn durability_number(durability: Option<Durability>) -> u8 {
+    match durability {
+        None => 0,
+        Some(Durability::None) => 1,
+        Some(Durability::EverySec) => 2,
+        Some(Durability::Always) => 3,
+    }
+}
+
+fn read_durability(bytes: &mut &[u8]) -> Result<Option<Durability>, Malformed> {
+    match read_byte(bytes)? {
+        0 => Ok(None),
+        1 => Ok(Some(Durability::None)),
+        2 => Ok(Some(Durability::EverySec)),
+        3 => Ok(Some(Durability::Always)),
+        _ => Err(Malformed("an unknown durability")),
+    }
 }
 
 fn kind_number(kind: TableKind) -> u8 {

@@ -62,7 +62,6 @@ impl Store {
                 kind: table.kind,
                 codec: table.codec.clone(),
                 durability: table.durability,
-                maker: table.maker,
             };
             self.tables.by_name.lock().insert(table.name.clone(), id);
             let table = Table::new(spec, Arc::clone(&self.shared), ranges);

@@ -36,7 +36,7 @@ pub use stream::ValueStream;
 
 use crate::{
     cold::{Run, RunId},
-    data_dir::manifest::{Edit, Maker},
+    data_dir::manifest::Edit,
     hot::{Frozen, HotMap},
     log::{By, Log, Lsn, Record},
     ranges::{Ranges, RunHandle},
@@ -104,8 +104,6 @@ pub struct Table {
     codec: String,
     /// How safe its writes are; none follows the server.
     own_durability: Option<Durability>,
-    /// The request that made it, if that may be sent again to this server or the next.
-    maker: Option<Maker>,
     shared: Arc<Shared>,
     /// Held while the set of runs or of intervals in transit changes: by a spill's first and last step, a
     /// merge's last, clear and close. Taken before `state` and before the manifest.
@@ -158,7 +156,6 @@ pub(crate) struct TableSpec {
     pub(crate) kind: TableKind,
     pub(crate) codec: String,
     pub(crate) durability: Option<Durability>,
-    pub(crate) maker: Option<Maker>,
 }
 
 impl Table {
@@ -181,7 +178,6 @@ impl Table {
             kind: spec.kind,
             codec: spec.codec,
             own_durability: spec.durability,
-            maker: spec.maker,
             shared,
             structure: Mutex::new(()),
             state: Mutex::new(state),
@@ -226,13 +222,6 @@ impl Table {
     /// The durability that it was made with; none follows the server's.
     pub fn own_durability(&self) -> Option<Durability> {
         self.own_durability
-    }
-
-    /// Whether this request made it.
-    pub(crate) fn was_made_by(&self, by: &By) -> bool {
-        self.maker.is_some_and(|maker| {
-            (maker.session, maker.sequence) == (by.session, by.sequence)
-        })
     }
 
     /// The table's figures; `sessions` is left for the caller.

@@ -10,7 +10,7 @@ use rhash_protocol::{
 use crate::{
     cold::Faults,
     log::{Durability, LogFiles},
-    store::{Store, StoreConfig, StoreError, Tiny},
+    store::{Opening, Store, StoreConfig, StoreError, Tiny},
     table::{Answer, Table, TableError},
 };
 
@@ -87,6 +87,19 @@ pub(super) fn open_table(store: &Store, name: &str, kind: TableKind) -> Arc<Tabl
         )
         .expect("a table")
         .table
+}
+
+/// An open of a table of values, as a client asks for it that says nothing but the name.
+pub(super) fn opening(name: &str) -> Opening<'_> {
+    Opening {
+        name: Some(name),
+        kind: Some(TableKind::Values),
+        codec: Some("bytes"),
+        mode: OpenMode::OpenOrCreate,
+        durability: None,
+        by: None,
+        session_lsn: 0,
+    }
 }
 
 /// Waits for an answer.

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rhash_server::size::{ByteSize, parse_span};
+use rhash_server::{
+    args::DurabilityLevel,
+    size::{ByteSize, parse_span},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -145,6 +148,11 @@ pub(crate) struct Index {
     /// Add documents to the index where it exists.
     #[arg(long)]
     pub(crate) add: bool,
+    /// Make the tables of the index with this durability, which they keep: `none` builds fastest, and
+    /// survives a clean stop of the server; `everysec` survives a crash of it, `always` one of its
+    /// machine. Default: that of the server.
+    #[arg(long, value_name = "LEVEL", value_enum, conflicts_with = "add")]
+    pub(crate) durability: Option<DurabilityLevel>,
     /// Print the summary as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -218,6 +226,11 @@ pub(crate) struct Put {
     /// The value: for a table of lists a JSON list, for one of counters a whole number.
     #[arg(allow_hyphen_values = true)]
     pub(crate) value: String,
+    /// Make the table with this durability, which it keeps; one that exists must have it. With `none`
+    /// what is put survives a clean stop of the server, with `everysec` a crash of it, with `always` one
+    /// of its machine. Default: that of the table, or else of the server.
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub(crate) durability: Option<DurabilityLevel>,
 }
 
 /// Arguments of `del`.

@@ -191,6 +191,7 @@ impl Client {
             kind: None,
             codec: None,
             mode: OpenMode::Existing,
+            durability: None,
         };
         let handle = self
             .core
@@ -225,7 +226,7 @@ impl Client {
     }
 
     /// Writes all that this client has cached, and returns when all that it wrote before to named tables is
-    /// on stable storage, whatever the server's `--durability`.
+    /// on stable storage, whatever their durability.
     ///
     /// # Errors
     /// As [`flush`](Self::flush), and those of the connection; a server whose disk failed says so.
@@ -279,6 +280,13 @@ impl ClientCore {
         spec: TableSpec,
         policy: CachePolicy,
     ) -> Result<crate::table::Handle> {
+        if let (None, Some(durability)) = (&name, spec.durability) {
+            let text = format!(
+                "a temporary table cannot have durability {}: it ends with its client; give it a name",
+                durability.name()
+            );
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
         let _alone = match &name {
             Some(name) => Some(self.registry.name_lock(name).lock().await),
             None => None,
@@ -290,6 +298,7 @@ impl ClientCore {
                 kind: spec.kind,
                 codec: spec.codec.as_deref(),
                 mode: spec.mode,
+                durability: spec.durability,
             })
             .await?;
         let Response::Opened {

@@ -1,7 +1,7 @@
 //! Every bound of the protocol, by name. Both sides check them before they allocate.
 
 /// The protocol's version; a server answers clients of this version only.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The port that MivRHash listened on in 2010, and that rhash keeps.
 pub const DEFAULT_PORT: u16 = 10080;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::{
     limits::ERROR_TEXT_BYTES_MAX,
     packed::{Outcomes, Page, Presence, Values},
-    request::{TableId, TableKind},
+    request::{Durability, TableId, TableKind},
 };
 
 /// An answer to a request, under the same request id.
@@ -110,6 +110,8 @@ pub enum ErrorCode {
     WrongVersion,
     /// The token is missing or does not allow this.
     Denied,
+    /// The table has another durability than was asked for, or the server cannot give it that.
+    WrongDurability,
 }
 
 /// Something that the server says unasked.
@@ -150,6 +152,10 @@ pub struct TableInfo {
     pub cold_bytes: u64,
     /// How many sessions have it open.
     pub sessions: u64,
+    /// How safe a write to it is when it is answered; `none` for a temporary table.
+    pub durability: Durability,
+    /// Whether that is the table's own, which stays; else it follows the server's `--durability`.
+    pub own_durability: bool,
 }
 
 /// The server's figures; counters count from its start.

@@ -4,7 +4,7 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 use rhash_protocol::{
-    Call, Keys, Notice, OpenMode, Ops, Request, Response, ScanWhat, TableKind, codec,
+    Call, Durability, Keys, Notice, OpenMode, Ops, Request, Response, ScanWhat, TableKind, codec,
     frame::{Frame, FrameError, FrameHead, FrameKind, HEADER_BYTES, Header},
     limits::FRAME_BYTES_MAX,
 };
@@ -35,6 +35,9 @@ impl Operands {
                 }),
                 codec: self.name.as_deref(),
                 mode: OpenMode::CreateNew,
+                durability: self
+                    .kind
+                    .map(|kind| Durability::ALL[usize::from(kind) % 3]),
             },
             1 => Request::Write {
                 table,

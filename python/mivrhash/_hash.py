@@ -107,6 +107,11 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
     gives a copy of a list, dict or set each time, and does not look whether it was changed.
     ``client`` is a connection to share; other options are those of :class:`Client`.
 
+    ``durability`` says how safe a write to a named table is once it is flushed: ``"none"`` survives a clean
+    stop of the server, ``"everysec"`` a crash of it, ``"always"`` one of its machine. A new table keeps it;
+    one that exists must have it (else :class:`WrongDurabilityError`). Without it a table is taken as it
+    is, and a new one follows the server.
+
     Writes go to a cache and leave in batches: you read your own at once, others after a flush.
 
     >>> with RHash() as h:
@@ -130,6 +135,7 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         name: Optional[str] = None,
         kind: str = "values",
         mode: str = "open",
+        durability: Optional[str] = None,
         pickle: bool = False,
         live: bool = True,
         client: Optional[Client] = None,
@@ -152,7 +158,7 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
             "live": live,
             "options": options,
         }
-        self._open(self._client, name, kind, mode, pickle, live)
+        self._open(self._client, name, kind, mode, durability, pickle, live)
         _handles.add(self)
 
     # What a dict has.
@@ -289,12 +295,9 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         )
 
     def sync(self) -> None:
-        """Brings all writes to the server, and to what it has that is most durable.
-
-        A server keeps named tables over a clean stop; it has no log of writes yet, so that there is
-        nothing beyond :meth:`flush` to wait for.
-        """
-        self.flush()
+        """Sends what is cached of all tables of this client, and waits until what was written to named
+        ones is on the server's stable storage, whatever their durability."""
+        self._client.sync()
 
     def stats(self) -> Dict[str, Any]:
         """The server's figures for this table: a dict with estimates, named as such."""

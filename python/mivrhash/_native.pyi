@@ -47,6 +47,8 @@ class Client:
         """Whether it was closed."""
     def flush(self) -> None:
         """Sends all cached writes of all tables, and waits until the server has them."""
+    def sync(self) -> None:
+        """Flushes all tables, and waits until what was written to named ones is on stable storage."""
     def close(self) -> None:
         """Flushes all tables, then disconnects."""
     def stats_json(self) -> str: ...
@@ -64,6 +66,7 @@ class Table(MutableMapping[K, V], Generic[K, V]):
         name: Optional[str],
         kind: str,
         mode: str,
+        durability: Optional[str],
         pickle: bool,
         live: bool,
     ) -> None: ...

@@ -229,6 +229,12 @@ impl Client {
         self.call(py, RustClient::flush)
     }
 
+    /// Flushes all tables, and waits until what was written to named ones is on stable storage.
+    fn sync(&self, py: Python<'_>) -> PyResult<()> {
+        self.settle(py)?;
+        self.call(py, RustClient::sync)
+    }
+
     /// Flushes all tables, then disconnects.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         // What cannot be written keeps nobody from closing.

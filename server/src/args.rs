@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use rhash_protocol::limits::DEFAULT_PORT;
+use rhash_protocol::{Durability, limits::DEFAULT_PORT};
 use tracing::level_filters::LevelFilter;
 
 use crate::size::{ByteSize, parse_span};
@@ -109,7 +109,8 @@ pub struct Args {
 
     /// When a write to a named table is answered: `none`: once it is in memory, so that it survives a clean
     /// stop; `everysec`: once it is in the log, so that it survives the server, and a machine that fails
-    /// loses about a second; `always`: once it is on stable storage.
+    /// loses about a second; `always`: once it is on stable storage. Tables that were made with a level
+    /// of their own keep that.
     /// Default: everysec.
     #[arg(long, value_name = "LEVEL", value_enum, conflicts_with = "memory_only")]
     pub durability: Option<DurabilityLevel>,
@@ -172,6 +173,17 @@ pub enum DurabilityLevel {
     Everysec,
     /// Once it is on stable storage.
     Always,
+}
+
+impl DurabilityLevel {
+    /// The level itself.
+    pub fn level(self) -> Durability {
+        match self {
+            Self::None => Durability::None,
+            Self::Everysec => Durability::EverySec,
+            Self::Always => Durability::Always,
+        }
+    }
 }
 
 /// What clients may ask at most. `stats` shows it, and how often it was reached.

@@ -55,6 +55,7 @@ rows! {
         kind: Some(TableKind::Values),
         codec: Some("bytes"),
         mode: OpenMode::CreateNew,
+        durability: None,
     };
     Tables needs Nothing: |_, _| Request::Tables;
     Len needs Read: |table, _| Request::Len { table };

@@ -7,7 +7,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rhash_protocol::{Stats, TableInfo};
+use rhash_protocol::{Durability, Stats, TableInfo};
 
 use crate::{
     builder::TableBuilder as AsyncTableBuilder,
@@ -222,6 +222,13 @@ impl TableBuilder {
     /// Makes the table only if it does not exist.
     pub fn create_new(mut self) -> Self {
         self.options = self.options.create_new();
+        self
+    }
+
+    /// How safe a write to this named table is when the server answers it; as
+    /// [`durability`](crate::TableBuilder::durability).
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options = self.options.durability(durability);
         self
     }
 

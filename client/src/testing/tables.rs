@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rhash_protocol::{
-    ErrorCode, Notice, Op, OpenMode, Ops, Outcome, PageEntry, Request, Response, ScanWhat, Slot,
+    Durability, ErrorCode, Notice, Op, OpenMode, Ops, Outcome, PageEntry, Request, Response, ScanWhat, Slot,
     Stats, TableId, TableInfo, TableKind, WireError, codec,
     handshake::Ticket,
     limits::ANSWER_BYTES_TARGET,
@@ -33,6 +33,8 @@ struct Table {
     name: Option<String>,
     kind: TableKind,
     codec: String,
+    /// Its own; none follows the server, whose level is `everysec`.
+    durability: Option<Durability>,
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     sessions: BTreeSet<SessionId>,
 }
@@ -175,7 +177,8 @@ impl Tables {
                 kind,
                 codec,
                 mode,
-            } => self.open(session, name, kind, codec, mode),
+                durability,
+            } => self.open(session, name, kind, codec, mode, durability),
             Request::Close { table } => self.table(table, session).map(drop).map(|()| {
                 self.tables.remove(&table);
                 Response::Done
@@ -246,6 +249,7 @@ impl Tables {
         kind: Option<TableKind>,
         codec: Option<&str>,
         mode: OpenMode,
+        durability: Option<Durability>,
     ) -> Result<Response<'static>, WireError> {
         let found = name.and_then(|name| {
             let named = |(_, table): &(&TableId, &Table)| table.name.as_deref() == Some(name);
@@ -268,6 +272,7 @@ impl Tables {
                     name: name.map(str::to_owned),
                     kind,
                     codec: codec.to_owned(),
+                    durability,
                     entries: BTreeMap::new(),
                     sessions: BTreeSet::new(),
                 };
@@ -288,6 +293,12 @@ impl Tables {
             return Err(refuse(
                 ErrorCode::WrongCodec,
                 format!("its codec is {}", table.codec),
+            ));
+        }
+        if durability.is_some_and(|asked| asked != table.durability()) {
+            return Err(refuse(
+                ErrorCode::WrongDurability,
+                format!("its durability is {}", table.durability().name()),
             ));
         }
         let (kind, codec) = (table.kind, table.codec.clone());
@@ -373,12 +384,22 @@ impl Tables {
             cold_runs: 0,
             cold_bytes: 0,
             sessions: table.sessions.len() as u64,
+            durability: table.durability(),
+            own_durability: table.durability.is_some(),
         };
         self.tables.iter().map(info).collect()
     }
 }
 
 impl Table {
+    /// How safe its writes would be.
+    fn durability(&self) -> Durability {
+        match self.name {
+            Some(_) => self.durability.unwrap_or(Durability::EverySec),
+            None => Durability::None,
+        }
+    }
+
     /// Applies an operation; whether it had an outcome, which is pushed.
     fn apply(&mut self, op: &Op<'_>, packed: &mut Vec<u8>) -> bool {
         let key = op.key();

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rhash_protocol::{TableId, TableKind, packed::Malformed};
+use rhash_protocol::{Durability, TableId, TableKind, packed::Malformed};
 
 use super::{
     DataDirError,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{log::Lsn, ranges::Ranges};
 
-pub(crate) use super::edit::{Edit, TableState};
+pub(crate) use super::edit::{Edit, Maker, TableState};
 
 /// The format of the manifest. Format 1 knew no log; a server writes it anew as 2.
 const MANIFEST_FORMAT: u32 = 2;
@@ -158,6 +158,14 @@ impl Manifest {
     /// What the manifest says.
     pub(crate) fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Forgets the makers of tables that will not be asked for again; the file says so when it is next written
+    /// anew.
+    pub(crate) fn forget_makers(&mut self, is_settled: impl Fn(&Maker) -> bool) {
+        for table in self.state.tables.values_mut() {
+            table.maker = table.maker.filter(|maker| !is_settled(maker));
+        }
     }
 
     /// Writes down a change; after an error nothing is changed.
@@ -450,6 +458,11 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
         ranges,
         marks,
         emptied: 3,
+        durability: Some(Durability::Always),
+        maker: Some(Maker {
+            session: 1 << 40,
+            sequence: 2,
+        }),
     };
     let merged = Edit::Merged {
         id: 1,

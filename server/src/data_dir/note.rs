@@ -145,6 +145,8 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
         ranges: crate::ranges::Ranges::new(),
         marks,
         emptied: 9,
+        durability: None,
+        maker: None,
     };
     let named = Named {
         table,
@@ -180,7 +182,7 @@ mod tests {
     fn a_note_has_these_bytes() {
         assert_eq!(
             samples()[1],
-            b"\x01\x46\x00\x80\x80\x80\x80\x80\x20\x03\xac\x02\x06sample\x02\x05bytes\x01\x00\x00\x09\x02\x05\x4d\xf5\x03\x00"
+            b"\x01\x46\x00\x80\x80\x80\x80\x80\x20\x03\xac\x02\x06sample\x02\x05bytes\x01\x00\x00\x09\x02\x05\x4d\xf5\x03\x00\x00\x00"
         );
     }
 

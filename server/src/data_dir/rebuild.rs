@@ -151,6 +151,8 @@ mod tests {
             ranges: Ranges::new(),
             marks: Marks::default(),
             emptied,
+            durability: None,
+            maker: None,
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rhash_protocol::{
-    Call, ErrorCode, Op, Ops, Outcomes, Request, Response, TableId, WireError, codec,
+    Call, Durability, ErrorCode, Op, Ops, Outcomes, Request, Response, TableId, WireError, codec,
 };
 
 pub(crate) use answers::encode;
@@ -21,11 +21,12 @@ pub(crate) use logged::HeldBack;
 
 use crate::{
     connection::{Clerk, End},
-    log::{By, Holding, Log, Lsn},
+    log::{By, Holding, Lsn},
     session::Turn,
+    store::Opening,
     table::Answer,
 };
-use opens::Opening;
+use logged::Awaited;
 
 /// The numbers of a request that changes something.
 #[derive(Debug, Clone, Copy)]
@@ -83,9 +84,8 @@ impl Clerk {
                     .await
             }
             Ok(Turn::Repeat(reply)) => {
-                // It is as safe as the level asks once all that there is now is.
-                let lsn = self.hub.store.log().map_or(0, Log::last);
-                self.send_logged(request_id, reply, lsn).await?;
+                let awaited = self.awaited_again();
+                self.send_logged(request_id, reply, awaited).await?;
                 // A repeated answer to an open may say what is no longer so.
                 for &table in self.desk.tables.keys() {
                     self.hub.holders.tell_again(table, self.session.id());
@@ -116,21 +116,25 @@ impl Clerk {
                 kind,
                 codec,
                 mode,
+                durability,
             } => {
                 let opening = Opening {
                     name,
                     kind,
                     codec,
                     mode,
+                    durability,
+                    by: Some(self.by(numbers)),
+                    session_lsn: 0,
                 };
                 return self.open(numbers, opening).await;
             }
             Request::Write { table, ops } => {
                 return match self.write(numbers, table, ops).await? {
-                    Ok((body, lsn)) => {
+                    Ok((body, awaited)) => {
                         // Its record holds the answer, if there is one.
                         self.desk.replies.remember(body.clone());
-                        self.send_logged(numbers.request_id, body, lsn).await
+                        self.send_logged(numbers.request_id, body, awaited).await
                     }
                     Err(error) => self.remember_error(numbers, error).await,
                 };
@@ -175,16 +179,21 @@ impl Clerk {
             // let it be done again when it is sent again, over what others wrote meanwhile.
             Ok(lsn) => {
                 self.desk.replies.remember(body.clone());
-                self.send_logged(numbers.request_id, body, lsn).await
+                // It was brought to stable storage by whoever emptied the table.
+                let durability = Durability::Always;
+                let awaited = Awaited { lsn, durability };
+                self.send_logged(numbers.request_id, body, awaited).await
             }
             Err(error) => self.remember_error(numbers, error).await,
         }
     }
 
-    /// How the session holds a table now.
+    /// How the session holds a table now, as the log tells of it.
     fn holding(&self, table: TableId) -> Holding {
-        let opens = self.desk.tables.get(&table).map_or(0, |held| held.opens);
-        Holding::Opens(table, opens)
+        match self.desk.tables.get(&table) {
+            Some(held) if held.table.log().is_none() => Holding::Same,
+            held => Holding::Opens(table, held.map_or(0, |held| held.opens)),
+        }
     }
 
     /// Names a request in the log.
@@ -211,8 +220,8 @@ impl Clerk {
         // IMPORTANT: remembered before it is sent. A connection that is lost in between would
         // otherwise have applied what its client sends again.
         self.desk.replies.remember(body.clone());
-        let lsn = self.log_reply(numbers, &body, holding);
-        self.send_logged(numbers.request_id, body, lsn).await
+        let awaited = self.log_reply(numbers, &body, holding);
+        self.send_logged(numbers.request_id, body, awaited).await
     }
 
     async fn write(
@@ -220,7 +229,7 @@ impl Clerk {
         numbers: Numbers,
         table: TableId,
         ops: Ops<'_>,
-    ) -> Result<Result<(Bytes, Lsn), WireError>, End> {
+    ) -> Result<Result<(Bytes, Awaited), WireError>, End> {
         let table = match self.desk.table(&self.hub.store, table) {
             Ok(table) => table,
             Err(error) => return Ok(Err(error)),
@@ -253,7 +262,11 @@ impl Clerk {
         self.hub.count_operations(ops.count());
         Ok(written.map(|reply| {
             let outcomes = Outcomes::new(reply.count, &reply.bytes);
-            (encode(&Response::Written(outcomes)), reply.lsn)
+            let awaited = Awaited {
+                lsn: reply.lsn,
+                durability: table.durability(),
+            };
+            (encode(&Response::Written(outcomes)), awaited)
         }))
     }
 

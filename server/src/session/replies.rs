@@ -83,6 +83,11 @@ impl Replies {
         replies
     }
 
+    /// Whether the session is one of an earlier server.
+    pub(crate) fn are_restored(&self) -> bool {
+        self.lost.is_some()
+    }
+
     /// The last number that was answered, and the last one whose answer the client has.
     pub(crate) fn numbers(&self) -> (u64, u64) {
         (self.taken, self.settled)

@@ -65,20 +65,25 @@ impl Store {
         Ok(())
     }
 
-    /// Replays the log, and goes on with it, or removes it if there is to be none.
+    /// Replays the log, and goes on with it, or removes it if there is to be none: if neither the server's
+    /// durability nor that of any table asks for one.
     pub(super) fn open_log(&self, config: &StoreConfig) -> Result<(), StoreError> {
         let (Some(dir), Some(manifest)) = (&config.data_dir, &self.shared.manifest) else {
             return Ok(());
         };
         let before = manifest.lock().state().clone();
         let (checkpoint, logs) = (before.checkpoint, before.logs);
+        let levels = before.tables.values().filter_map(|table| table.durability);
+        let keeps = levels
+            .chain([config.durability])
+            .any(|level| level != Durability::None);
         let dir = dir.join(LOG_DIR);
-        if !dir.is_dir() && !logs && config.durability == Durability::None {
+        if !dir.is_dir() && !logs && !keeps {
             return Ok(());
         }
         let files = log_files(config, dir)?;
         let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
-        if logs || config.durability != Durability::None {
+        if logs || keeps {
             // Merges come with a replay, while there is no log yet.
             self.shared.was_synced.store(true, Relaxed);
         }
@@ -101,9 +106,13 @@ impl Store {
             found
         };
         tell_found(&found, checkpoint, began);
-        if config.durability == Durability::None {
+        if !keeps {
             return self.end_log(&*files, &found);
         }
+        self.write_down_replayed(checkpoint)?;
+        manifest
+            .lock()
+            .forget_makers(|maker| !ledger.may_ask_again(maker.session, maker.sequence));
         let log = Log::start(Arc::clone(&files), options, &found, ledger)?;
         if !logs {
             let mut manifest = manifest.lock();
@@ -155,6 +164,23 @@ impl Store {
         }
         if self.shared.budget.wants_relief() {
             governor::relieve_at_start(&self.shared, &self.tables)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what was replayed of tables that are not logged any more: no checkpoint will, and each cuts
+    /// the log.
+    fn write_down_replayed(&self, checkpoint: Lsn) -> Result<(), StoreError> {
+        for table in self.tables.all() {
+            if let (Some(name), Durability::None) = (table.name(), table.durability())
+                && table.last_record() > 0
+            {
+                let written = table.checkpoint(checkpoint);
+                written.map_err(|error| StoreError::Table {
+                    table: name.to_owned(),
+                    text: error.text,
+                })?;
+            }
         }
         Ok(())
     }
@@ -212,7 +238,27 @@ impl Store {
         Ok(())
     }
 
-    /// Writes to runs what was logged after one record and up to another, and says so in the manifest.
+    /// Brings all that was written to named tables which are not logged to stable storage.
+    ///
+    /// # Errors
+    /// Any of spilling, of syncing and of the manifest.
+    pub(crate) fn write_down_unlogged(&self) -> Result<(), WireError> {
+        let _one = self.checkpointing.lock();
+        let Some(cold) = &self.shared.cold else {
+            return Ok(());
+        };
+        for table in self.tables.all() {
+            if table.name().is_some() && table.log().is_none() {
+                table.checkpoint(0)?;
+                sync_runs(&table)?;
+            }
+        }
+        cold.sync().map_err(|error| cold_error(&error))?;
+        self.shared.sync_manifest()
+    }
+
+    /// Writes to runs what was logged after one record and up to another, and says so in the manifest. Where
+    /// there is a log, that leaves out the tables of which it does not tell.
     fn write_down(&self, through: Lsn, since: Lsn) -> Result<(), WireError> {
         let (Some(cold), Some(manifest)) = (&self.shared.cold, &self.shared.manifest) else {
             return Ok(());
@@ -223,15 +269,13 @@ impl Store {
             self.shared.was_synced.store(true, Relaxed);
         }
         for table in self.tables.all() {
-            if table.name().is_none() {
+            if table.name().is_none() || log.is_some() && table.log().is_none() {
                 continue;
             }
             table.checkpoint(since)?;
             if log.is_none() {
-                // Runs of tables that are not logged are not synced as they are written.
-                for run in table.runs() {
-                    run.sync().map_err(|error| cold_error(&error))?;
-                }
+                // Where there is no log, runs are not synced as they are written.
+                sync_runs(&table)?;
             }
         }
         cold.sync().map_err(|error| cold_error(&error))?;
@@ -333,6 +377,12 @@ pub(super) fn existing_log(
         return Ok(None);
     }
     log_files(config, dir).map(Some)
+}
+
+fn sync_runs(table: &Table) -> Result<(), WireError> {
+    let mut runs = table.runs().into_iter();
+    runs.try_for_each(|run| run.sync())
+        .map_err(|error| cold_error(&error))
 }
 
 fn log_files(config: &StoreConfig, dir: PathBuf) -> Result<Arc<dyn LogFiles>, LogError> {

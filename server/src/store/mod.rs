@@ -2,6 +2,7 @@
 
 mod config;
 mod names;
+mod opening;
 mod rebuild;
 mod recovery;
 mod checkpoint;
@@ -21,32 +22,27 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rhash_protocol::{ErrorCode, OpenMode, Stats, TableId, TableInfo, TableKind, WireError};
+use rhash_protocol::{Durability, ErrorCode, Stats, TableId, TableInfo, WireError};
 
 pub use check::{CheckReport, Damage, Progress, check};
 pub use config::{LOG_LIMIT_BYTES_MIN, StoreConfig, StoreError, TABLES_MAX, Tiny};
 pub use repair::{RepairReport, repair};
 
+pub(crate) use opening::Opening;
 pub(crate) use tables::{Tables, figures};
-
-use names::{check_names, check_same};
 
 use crate::{
     cold::ColdStore,
     counters::Counters,
-    data_dir::{
-        DataDir, Marks,
-        manifest::{Edit, Manifest, TableState},
-    },
+    data_dir::{DataDir, manifest::Manifest},
     flights::Flights,
     governor::{self, Bell, Budget, Seen},
     key_hash::KeyHasher,
-    log::{By, Log, Lsn, Record},
+    log::{By, Log, Lsn},
     pool::ReadPool,
-    ranges::Ranges,
     readings::Readings,
     shared::{Shared, cold_error},
-    table::{Table, TableError, TableSpec},
+    table::{Table, TableError},
 };
 
 /// A write waits no longer for disk that merges may give back.
@@ -153,6 +149,10 @@ impl Store {
             cold,
             manifest: manifest.map(Mutex::new),
             log: OnceLock::new(),
+            durability: match &data_dir {
+                Some(_) => config.durability,
+                None => Durability::None,
+            },
             was_synced: AtomicBool::new(false),
             budget: Budget::new(config.tiny.map_or_else(
                 || governor::entries_bytes_at_start(config.mem_limit_bytes),
@@ -196,50 +196,6 @@ impl Store {
             store.start_checkpoints()?;
         }
         Ok(store)
-    }
-
-    /// Opens or makes a table. No name makes a temporary one.
-    ///
-    /// # Errors
-    /// By the mode, `NoSuchTable` or `TableExists`; `WrongKind` or `WrongCodec` if the table is of
-    /// another kind or codec than given; `BadRequest` for a name that cannot be one, or if a table
-    /// would have to be made of no given kind or codec; `Busy` if there are too many tables.
-    pub fn open_table(
-        &self,
-        name: Option<&str>,
-        kind: Option<TableKind>,
-        codec: Option<&str>,
-        mode: OpenMode,
-    ) -> Result<Opened, TableError> {
-        check_names(name, codec)?;
-        let Some(name) = name else {
-            return self.make_table(None, kind, codec);
-        };
-        let mut by_name = self.tables.by_name.lock();
-        match by_name.get(name).and_then(|&id| self.tables.get(id)) {
-            Some(_) if mode == OpenMode::CreateNew => Err(WireError {
-                code: ErrorCode::TableExists,
-                text: format!("table \"{name}\" exists; open it, or close it first"),
-            }),
-            Some(table) => {
-                check_same(&table, name, kind, codec)?;
-                Ok(Opened {
-                    table,
-                    created: false,
-                })
-            }
-            None if mode == OpenMode::Existing || kind.is_none() || codec.is_none() => {
-                Err(WireError {
-                    code: ErrorCode::NoSuchTable,
-                    text: format!("there is no table \"{name}\""),
-                })
-            }
-            None => {
-                let opened = self.make_table(Some(name), kind, codec)?;
-                by_name.insert(name.to_owned(), opened.table.id());
-                Ok(opened)
-            }
-        }
     }
 
     /// The table of this number.
@@ -424,60 +380,6 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn hooks(&self) -> &crate::table::hooks::Hooks {
         &self.shared.hooks
-    }
-
-    fn make_table(
-        &self,
-        name: Option<&str>,
-        kind: Option<TableKind>,
-        codec: Option<&str>,
-    ) -> Result<Opened, TableError> {
-        let (Some(kind), Some(codec)) = (kind, codec) else {
-            return Err(WireError {
-                code: ErrorCode::BadRequest,
-                text: "a new table needs a kind and a codec".to_owned(),
-            });
-        };
-        let place = self
-            .tables
-            .place(self.tables_max)
-            .ok_or_else(|| WireError {
-                code: ErrorCode::Busy,
-                text: format!(
-                    "there are {} tables, which is the limit; close some",
-                    self.tables_max
-                ),
-            })?;
-        let id = self.next_table.fetch_add(1, Relaxed);
-        if let Some(name) = name {
-            let state = TableState {
-                name: name.to_owned(),
-                kind,
-                codec: codec.to_owned(),
-                ranges: Ranges::new(),
-                marks: Marks::default(),
-                emptied: 0,
-            };
-            let bytes = state.to_bytes();
-            self.shared.record_durably(Edit::Table { id, state })?;
-            if let Some(log) = self.shared.log.get() {
-                // The manifest is what tells of it; a log that failed is told of by the first write.
-                let (table, state) = (id, bytes.as_slice());
-                drop(log.append(&Record::Table { table, state }));
-            }
-        }
-        let spec = TableSpec {
-            id,
-            name: name.map(str::to_owned),
-            kind,
-            codec: codec.to_owned(),
-        };
-        let table = Table::new(spec, Arc::clone(&self.shared), Ranges::new());
-        place.take(id, Arc::clone(&table));
-        Ok(Opened {
-            table,
-            created: true,
-        })
     }
 
     fn start_threads(&self, limit_bytes: Option<u64>) -> Result<(), StoreError> {

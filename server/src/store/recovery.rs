@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use rhash_protocol::TableId;
+use rhash_protocol::{Durability, TableId};
 
 use super::{Store, StoreError};
 use crate::{
@@ -30,8 +30,8 @@ impl Store {
             (manifest.state().clone(), manifest.was_stopped())
         };
         self.next_table.fetch_max(state.next_table, Relaxed);
-        if !was_stopped && !state.logs {
-            warn_of_crash(&state);
+        if !was_stopped {
+            self.warn_of_crash(&state);
         }
         let mut used = Vec::new();
         for (&id, table) in &state.tables {
@@ -50,6 +50,7 @@ impl Store {
                 name: Some(table.name.clone()),
                 kind: table.kind,
                 codec: table.codec.clone(),
+                durability: table.durability,
             };
             self.tables.by_name.lock().insert(table.name.clone(), id);
             let table = Table::new(spec, Arc::clone(&self.shared), ranges);
@@ -63,6 +64,20 @@ impl Store {
             manifest.lock().record(Edit::Started { next_table })?;
         }
         Ok(cold.started()?)
+    }
+
+    /// Names the tables that no log tells of.
+    fn warn_of_crash(&self, state: &ManifestState) {
+        let tables = state.tables.values().filter(|table| {
+            !state.logs || table.durability.unwrap_or(self.shared.durability) == Durability::None
+        });
+        let tables: Vec<&str> = tables.map(|table| table.name.as_str()).collect();
+        if !state.logs || !tables.is_empty() {
+            tracing::warn!(
+                ?tables,
+                "the server was not stopped cleanly: entries of these tables that were only in RAM are lost"
+            );
+        }
     }
 
     fn remove_leftovers(&self, cold: &ColdStore, used: &[RunId]) -> Result<(), StoreError> {
@@ -107,16 +122,4 @@ fn open_run(
         );
     }
     Ok(open)
-}
-
-fn warn_of_crash(state: &ManifestState) {
-    let tables: Vec<&str> = state
-        .tables
-        .values()
-        .map(|table| table.name.as_str())
-        .collect();
-    tracing::warn!(
-        ?tables,
-        "the server was not stopped cleanly: entries of these tables that were only in RAM are lost"
-    );
 }

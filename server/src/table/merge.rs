@@ -182,7 +182,7 @@ impl Table {
                 .filter(|run| !cold.has(run.id()))
                 .for_each(|run| run.remove_on_drop()),
             Err(error) => {
-                if let Some(log) = self.log() {
+                if let Some(log) = self.shared.log.get() {
                     log.fail(&error.text);
                 }
             }

@@ -30,7 +30,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
-use rhash_protocol::{ErrorCode, TableId, TableInfo, TableKind, WireError};
+use rhash_protocol::{Durability, ErrorCode, TableId, TableInfo, TableKind, WireError};
 use tokio::sync::oneshot;
 
 pub use stream::ValueStream;
@@ -104,6 +104,8 @@ pub struct Table {
     name: Option<String>,
     kind: TableKind,
     codec: String,
+    /// How safe its writes are; none follows the server.
+    own_durability: Option<Durability>,
     shared: Arc<Shared>,
     /// Held while the set of runs or of intervals in transit changes: by a spill's first and last step, a
     /// merge's last, clear and close. Taken before `state` and before the manifest.
@@ -155,6 +157,7 @@ pub(crate) struct TableSpec {
     pub(crate) name: Option<String>,
     pub(crate) kind: TableKind,
     pub(crate) codec: String,
+    pub(crate) durability: Option<Durability>,
 }
 
 impl Table {
@@ -176,6 +179,7 @@ impl Table {
             name: spec.name,
             kind: spec.kind,
             codec: spec.codec,
+            own_durability: spec.durability,
             shared,
             structure: Mutex::new(()),
             state: Mutex::new(state),
@@ -209,6 +213,19 @@ impl Table {
         &self.codec
     }
 
+    /// How safe a write to it is when it is answered.
+    pub fn durability(&self) -> Durability {
+        match self.name {
+            Some(_) => self.own_durability.unwrap_or(self.shared.durability),
+            None => Durability::None,
+        }
+    }
+
+    /// The durability that it was made with; none follows the server's.
+    pub fn own_durability(&self) -> Option<Durability> {
+        self.own_durability
+    }
+
     /// The table's figures; `sessions` is left for the caller.
     pub fn info(&self) -> TableInfo {
         let state = self.state.lock();
@@ -234,6 +251,8 @@ impl Table {
             cold_runs: runs.len() as u64,
             cold_bytes: runs.iter().map(|run| run.bytes()).sum(),
             sessions: 0,
+            durability: self.durability(),
+            own_durability: self.own_durability.is_some(),
         }
     }
 
@@ -281,10 +300,18 @@ impl Table {
         }
     }
 
-    /// The log that tells of writes to this table; none for temporary tables.
+    /// The log that tells of writes to this table; none for temporary tables, and for those whose
+    /// durability is none.
     pub(crate) fn log(&self) -> Option<&Log> {
-        self.name.as_ref()?;
-        self.shared.log.get()
+        match self.durability() {
+            Durability::None => None,
+            Durability::EverySec | Durability::Always => self.shared.log.get(),
+        }
+    }
+
+    /// The last record of the log that was applied; 0 for none.
+    pub(crate) fn last_record(&self) -> Lsn {
+        self.state.lock().lsn
     }
 
     /// Whether nothing of the table can be spilled, since the log failed that vouches for it.
@@ -299,7 +326,11 @@ impl Table {
         }
         let (emptied, lsn) = match self.log() {
             None => {
-                let lsn = self.state.lock().lsn;
+                let lsn = match self.shared.log.get() {
+                    // An earlier server may have logged what was written to it: that says nothing any more.
+                    Some(log) => log.last(),
+                    None => self.last_record(),
+                };
                 self.record_emptied(close, lsn)?;
                 (self.empty_ram(&mut self.state.lock(), close), 0)
             }

@@ -230,13 +230,14 @@ impl Table {
             };
             // IMPORTANT: under the same hold of the lock, so that the log has the table's writes in the
             // order in which they were applied.
-            let lsn = log.append(&Record::Batch {
+            let record = Record::Batch {
                 table: self.id,
                 by,
                 count,
                 ops: bytes,
                 reply: ReplyRef::Written(reply.count, &reply.bytes),
-            })?;
+            };
+            let lsn = log.append_at(self.durability(), &record)?;
             state.logged(lsn);
             reply.lsn = lsn;
         }

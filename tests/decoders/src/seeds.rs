@@ -2,7 +2,7 @@
 
 use rhash_client::{Item, Value, ValueCodec};
 use rhash_protocol::{
-    Call, ErrorCode, Keys, LimitInfo, Notice, Op, OpenMode, Ops, Outcomes, Request, Response,
+    Call, Durability, ErrorCode, Keys, LimitInfo, Notice, Op, OpenMode, Ops, Outcomes, Request, Response,
     ScanWhat, Slot, Stats, TableInfo, TableKind, Values, WireError, codec,
     frame::{Follow, FrameHead, FrameKind},
     handshake::{Hello, Limits, Ticket, Welcome},
@@ -84,6 +84,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
             kind: Some(TableKind::Lists),
             codec: Some("bytes"),
             mode: OpenMode::CreateNew,
+            durability: None,
         },
         Request::Write {
             table,
@@ -126,6 +127,8 @@ fn table() -> TableInfo {
         cold_runs: 3,
         cold_bytes: 4,
         sessions: 5,
+        durability: Durability::EverySec,
+        own_durability: true,
     }
 }
 

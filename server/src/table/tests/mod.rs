@@ -6,6 +6,8 @@ mod answer_length;
 mod recovery;
 mod kept;
 mod log_fails;
+mod levels;
+mod resent_open;
 mod waiting;
 mod working_set;
 mod space;

@@ -10,7 +10,9 @@ use rhash_protocol::{
 use crate::{
     cold::Faults,
     log::{Durability, LogFiles},
-    store::{CheckReport, RepairReport, Store, StoreConfig, StoreError, Tiny, check, repair},
+    store::{
+        CheckReport, Opening, RepairReport, Store, StoreConfig, StoreError, Tiny, check, repair,
+    },
     table::{Answer, Table, TableError},
 };
 
@@ -106,6 +108,19 @@ pub(super) fn open_table(store: &Store, name: &str, kind: TableKind) -> Arc<Tabl
         )
         .expect("a table")
         .table
+}
+
+/// An open of a table of values, as a client asks for it that says nothing but the name.
+pub(super) fn opening(name: &str) -> Opening<'_> {
+    Opening {
+        name: Some(name),
+        kind: Some(TableKind::Values),
+        codec: Some("bytes"),
+        mode: OpenMode::OpenOrCreate,
+        durability: None,
+        by: None,
+        session_lsn: 0,
+    }
 }
 
 /// Waits for an answer.

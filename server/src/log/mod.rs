@@ -17,6 +17,7 @@ mod intake;
 mod room;
 mod progress;
 mod writer;
+mod copy;
 #[cfg(test)]
 pub(crate) mod memory_files;
 #[cfg(test)]

@@ -107,7 +107,7 @@ fn a_link_outlives_its_run_and_only_files_have_one() {
 fn a_copy_that_fails_or_is_given_up_says_so() {
     let fixture = Fixture::new(HomeKind::Faulty, 64);
     let mut rng = fastrand::Rng::with_seed(6);
-    let records = random_records(&mut rng, &fixture.options.hasher, 3000, 1000);
+    let records = random_records(&mut rng, &fixture.options.hasher, 8000, 1000);
     let run = fixture.write(&records);
     let copy = |goes_on: &dyn Fn() -> bool| {
         let dir = tempfile::tempdir().unwrap();

@@ -68,7 +68,7 @@ pub(super) fn open_faulty(dir: &Path) -> (Arc<Store>, Arc<Faults>) {
     (Store::open(config).expect("a store"), faults)
 }
 
-fn config(dir: Option<&Path>, tiny: Tiny) -> StoreConfig {
+pub(super) fn config(dir: Option<&Path>, tiny: Tiny) -> StoreConfig {
     let mut config = StoreConfig::new(64 << 20, dir.map(Path::to_owned));
     config.tiny = Some(tiny);
     config.read_threads = 2;

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fastrand::Rng;
@@ -36,6 +36,7 @@ const SLOTS: u32 = 50;
 /// Counters of a writer, but for the one that counts its steps.
 const SUMS: u32 = 7;
 const BACKUPS: usize = 5;
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Budgets so small that all levels, both homes and several segments of the log are there.
 fn small() -> Tiny {
@@ -277,14 +278,16 @@ fn a_backup_has_what_all_tables_had_at_one_moment() {
     let mut made = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| go_on(&store, seed, &progress, &done));
-        let finished = scopeguard(&done);
+        let finished = ends_with_it(&done);
         let mut before = vec![0; usize::from(WRITERS)];
         for number in 0..BACKUPS {
             // Each has more than the one before.
+            let began = Instant::now();
             while progress.iter().zip(&before).any(|(now, before)| {
                 let now = now.load(SeqCst);
                 now < before + 20 && now < STEPS_MAX
             }) {
+                assert!(began.elapsed() < DEADLINE, "the writers stand still");
                 thread::park_timeout(Duration::from_millis(1));
             }
             before = progress.iter().map(|now| now.load(SeqCst)).collect();
@@ -295,8 +298,7 @@ fn a_backup_has_what_all_tables_had_at_one_moment() {
         }
         drop(finished);
     });
-    let mut records = made.iter().map(|(_, _, info)| info.record);
-    assert!(records.by_ref().is_sorted());
+    assert!(made.iter().map(|(_, _, info)| info.record).is_sorted());
     for (copy, before, info) in &made {
         let steps = steps_in(copy, info);
         let all_in = steps.iter().zip(before).all(|(steps, before)| steps >= before);
@@ -311,7 +313,7 @@ fn a_backup_has_what_all_tables_had_at_one_moment() {
 }
 
 /// Ends what goes on when the test does, also by a panic.
-fn scopeguard(done: &AtomicBool) -> impl Drop {
+fn ends_with_it(done: &AtomicBool) -> impl Drop {
     struct Done<'a>(&'a AtomicBool);
     impl Drop for Done<'_> {
         fn drop(&mut self) {
@@ -360,7 +362,8 @@ fn a_copy_is_for_its_owner_alone_and_shares_files_where_it_can() {
     assert!(!copy.join("sled").exists() && !copy.join("LOCK").exists());
     // What the server does with its own files changes nothing in the copy.
     for name in ["lists", "more lists", "sums", "values"] {
-        let table = open_table(&store, name, TableKind::Lists);
+        let opened = store.open_table(Some(name), None, None, OpenMode::Existing);
+        let table = opened.expect("a table").table;
         store.close_table(table.id()).expect("a close");
     }
     store.stop().expect("a clean stop");

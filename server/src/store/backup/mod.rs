@@ -29,7 +29,7 @@ use crate::{
     log::{DiskFiles, Log, LogError, Lsn},
     shared::{cold_error, data_dir_error, error_text},
 };
-use partial::Partial;
+use partial::{Partial, sync_files};
 
 /// Runs that the manifest names are looked for among those of the tables so often: a run that was spilled just now
 /// is in the manifest a moment before it is in its table.
@@ -237,7 +237,7 @@ fn copy_runs(
         info.copied_bytes += run.bytes();
     }
     // What was linked may be in the page cache alone, as runs of deletes are.
-    partial.sync_files(&dir, goes_on)
+    sync_files(&dir, goes_on)
 }
 
 fn refusal(text: &str) -> WireError {

@@ -106,23 +106,6 @@ impl Partial {
             .map_err(|error| failed("write", &path, error))
     }
 
-    /// Brings all files of a directory inside to stable storage.
-    pub(super) fn sync_files(
-        &self,
-        dir: &Path,
-        goes_on: &dyn Fn() -> bool,
-    ) -> Result<(), WireError> {
-        let entries = fs::read_dir(dir).map_err(|error| failed("list", dir, error))?;
-        for entry in entries {
-            if !goes_on() {
-                return Err(stopping());
-            }
-            let path = entry.map_err(|error| failed("list", dir, error))?.path();
-            sync(&path)?;
-        }
-        Ok(())
-    }
-
     /// Gives the directory its name, once all of it is on stable storage.
     pub(super) fn complete(&mut self) -> Result<(), WireError> {
         // IMPORTANT: what is whole is called so only when a power cut could take nothing of it.
@@ -153,6 +136,18 @@ impl Drop for Partial {
             tracing::warn!(%path, %error, "a backup that was given up stays behind");
         }
     }
+}
+
+/// Brings all files of a directory to stable storage.
+pub(super) fn sync_files(dir: &Path, goes_on: &dyn Fn() -> bool) -> Result<(), WireError> {
+    let entries = fs::read_dir(dir).map_err(|error| failed("list", dir, error))?;
+    for entry in entries {
+        if !goes_on() {
+            return Err(stopping());
+        }
+        sync(&entry.map_err(|error| failed("list", dir, error))?.path())?;
+    }
+    Ok(())
 }
 
 /// Whether there is anything of this name.

@@ -278,7 +278,7 @@ fn a_backup_has_what_all_tables_had_at_one_moment() {
     let mut made = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| go_on(&store, seed, &progress, &done));
-        let finished = ends_with_it(&done);
+        let finished = Done(&done);
         let mut before = vec![0; usize::from(WRITERS)];
         for number in 0..BACKUPS {
             // Each has more than the one before.
@@ -313,14 +313,12 @@ fn a_backup_has_what_all_tables_had_at_one_moment() {
 }
 
 /// Ends what goes on when the test does, also by a panic.
-fn ends_with_it(done: &AtomicBool) -> impl Drop {
-    struct Done<'a>(&'a AtomicBool);
-    impl Drop for Done<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, SeqCst);
-        }
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
     }
-    Done(done)
 }
 
 /// A store with a table that has runs in both homes, and something in the log.

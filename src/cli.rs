@@ -98,6 +98,8 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Measure round trips to the server
     Ping(Ping),
+    /// Copy all named tables, as they are at one moment, while the server goes on
+    Backup(Backup),
     /// Measure what spilling costs, or a server of yours
     Bench(Bench),
     /// Make the tokens by which a server knows its clients
@@ -321,6 +323,32 @@ pub(crate) struct Ping {
     pub(crate) count: u32,
 }
 
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The copy has all writes up to one record of the log, and none behind it. It is a data directory: to
+restore it, start a server on it, or on a copy of it. Until it is whole, its name ends with .partial;
+what a crash leaves under that name is of no use.
+
+On the file system of the data directory, large runs are hard links, which take no time and no disk
+until the server has merged them away. So keep a copy elsewhere, too, against a disk that fails, and
+change nothing inside of DIR. The server needs a log: not --memory-only, not --durability none. With
+tokens, this needs the right admin.
+
+Examples:
+  rhash --server localhost:10080 backup /var/backups/rhash/monday
+  rhash-server --listen localhost:10081 --data /var/backups/rhash/monday
+  rhash backup --data ./data ./data-before-the-change")]
+pub(crate) struct Backup {
+    /// The directory to make, on the server's host and not on this one. It must not exist, and the
+    /// directory that it will be in must. A relative path begins where this command runs.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Print what was made as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -415,7 +443,7 @@ that runs with --tokens FILE lets it in after a SIGHUP; to revoke it, take the l
 another.
 
 Rights: read to look at entries; write to change them, and to make, clear and free tables; admin for
-the figures of the server, which name all tables. Writes that tell what was there need read, too.
+the figures of the server, which name all tables, and for backups. Writes that tell what was there need read, too.
 
 Examples:
   rhash token new ci --file tokens --tables 'test-*' --rights read,write > ci.token

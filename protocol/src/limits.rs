@@ -34,6 +34,9 @@ pub const TABLE_NAME_BYTES_MAX: usize = 255;
 /// The longest codec name, in bytes.
 pub const CODEC_NAME_BYTES_MAX: usize = 255;
 
+/// The longest path that a request names, in bytes.
+pub const PATH_BYTES_MAX: usize = 4096;
+
 /// The longest text of an error, in bytes; a longer one is cut. A refusal with it is no longer than
 /// [`HELLO_BYTES_MAX`].
 pub const ERROR_TEXT_BYTES_MAX: usize = HELLO_BYTES_MAX - 64;

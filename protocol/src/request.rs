@@ -117,6 +117,13 @@ pub enum Request<'a> {
     /// Waits until all that was written before to named tables is on stable storage, whatever
     /// their durability. Answered by `Done`.
     Sync,
+    /// Copies all named tables, as they are at one record of the log, to a new directory on the server's
+    /// host. Answered by `BackedUp`, perhaps after minutes; others are answered meanwhile.
+    Backup {
+        /// The directory to make: an absolute path of at most
+        /// [`PATH_BYTES_MAX`](crate::limits::PATH_BYTES_MAX) bytes, without NUL.
+        dir: &'a str,
+    },
 }
 
 impl Request<'_> {

@@ -55,6 +55,8 @@ pub enum Response<'a> {
     Page(#[serde(borrow)] Page<'a>),
     /// To `Stats`.
     Stats(Box<Stats>),
+    /// To `Backup`.
+    BackedUp(BackupInfo),
 }
 
 /// Why a request failed.
@@ -217,6 +219,25 @@ pub struct Stats {
     pub limits: Vec<LimitInfo>,
     /// All tables.
     pub tables: Vec<TableInfo>,
+}
+
+/// What a backup is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupInfo {
+    /// The last record of the log that is in it: all writes up to this one, and none behind it.
+    pub record: u64,
+    /// Named tables.
+    pub tables: u64,
+    /// Runs that share the disk of the server's own, by hard links.
+    pub runs_linked: u64,
+    /// How long they are.
+    pub linked_bytes: u64,
+    /// Runs that were copied.
+    pub runs_copied: u64,
+    /// How long they are.
+    pub copied_bytes: u64,
+    /// The log that was copied.
+    pub log_bytes: u64,
 }
 
 /// A limit of the server.

@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use rhash_protocol::{
-    Call, Durability, ErrorCode, Keys, LimitInfo, Notice, OpenMode, Ops, Outcomes, Request, Response, ScanWhat,
-    Stats, TableInfo, TableKind, Values, WireError, codec,
+    BackupInfo, Call, Durability, ErrorCode, Keys, LimitInfo, Notice, OpenMode, Ops, Outcomes,
+    Request, Response, ScanWhat, Stats, TableInfo, TableKind, Values, WireError, codec,
     packed::{Page, PageEntries, Presence},
 };
 use serde::{Deserialize, Serialize};
@@ -153,6 +153,7 @@ fn requests() {
     );
     request(Request::Stats, b"\x0d");
     request(Request::Sync, b"\x0e");
+    request(Request::Backup { dir: "/b" }, b"\x0f\x02/b");
 }
 
 fn info() -> TableInfo {
@@ -224,6 +225,18 @@ fn responses() {
             entries: PageEntries::new(0, b""),
         }),
         b"\x0b\x00\x00\x00",
+    );
+    is(
+        &Response::BackedUp(BackupInfo {
+            record: 70_000,
+            tables: 1,
+            runs_linked: 2,
+            linked_bytes: 3,
+            runs_copied: 4,
+            copied_bytes: 5,
+            log_bytes: 6,
+        }),
+        b"\x0d\xfc\x70\x11\x01\x00\x01\x02\x03\x04\x05\x06",
     );
 }
 

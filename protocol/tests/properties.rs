@@ -25,7 +25,7 @@ impl Operands {
     fn call(&self) -> Call<'_> {
         let Self { table, count, .. } = *self;
         let bytes = self.bytes.as_slice();
-        let request = match self.which % 8 {
+        let request = match self.which % 9 {
             0 => Request::Open {
                 name: self.name.as_deref(),
                 kind: self.kind.map(|kind| match kind % 3 {
@@ -59,6 +59,9 @@ impl Operands {
                 entries_max: count,
             },
             6 => Request::Len { table },
+            7 => Request::Backup {
+                dir: self.name.as_deref().unwrap_or("/"),
+            },
             _ => Request::Stats,
         };
         Call {

@@ -266,6 +266,13 @@ impl Client {
         Ok(self.call(py, RustClient::ping)?.as_secs_f64())
     }
 
+    /// Has the server copy its named tables to a new directory on its host; gives what was made, as JSON.
+    fn backup_json(&self, py: Python<'_>, directory: &str) -> PyResult<String> {
+        self.settle(py)?;
+        let made = self.call(py, |client| client.backup(directory))?;
+        serde_json::to_string(&made).map_err(|error| errors::internal(&error.to_string()))
+    }
+
     /// Frees a named table, for everybody.
     fn close_table(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         self.call(py, |client| client.close_table(name))

@@ -141,6 +141,27 @@ def test_figures_are_answered_by_http(tmp_path: Path) -> None:
         process.wait(timeout=WAIT)
 
 
+def test_a_backup_is_a_data_directory(own_service: Service, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    with Client(own_service.address) as client:
+        table = client.table("t")
+        table["k"] = [1]
+        table["k"].append(2)
+        made = client.backup(copy)
+        assert made["tables"] == 1 and made["record"] > 0
+        table["k"] = "later"
+        with pytest.raises(mivrhash.RHashError):
+            client.backup(copy)
+        with pytest.raises(mivrhash.UsageError):
+            client.backup("relative")
+    service = Service(copy)
+    try:
+        with RHash(service.address, name="t", mode="existing") as table:
+            assert table["k"] == [1, 2]
+    finally:
+        service.kill()
+
+
 def test_an_embedded_server_keeps_named_tables(tmp_path: Path) -> None:
     for turn in range(2):
         with serve(data=tmp_path, mem_limit="24M") as server:

@@ -84,6 +84,7 @@ rows! {
     };
     Stats needs Admin: |_, _| Request::Stats;
     Sync needs Nothing: |_, _| Request::Sync;
+    Backup needs Admin: |_, _| Request::Backup { dir: "/none/such" };
 }
 
 /// What the requests need that is packed.

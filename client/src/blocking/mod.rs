@@ -7,7 +7,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rhash_protocol::{Durability, Stats, TableInfo};
+use rhash_protocol::{BackupInfo, Durability, Stats, TableInfo};
 
 use crate::{
     builder::TableBuilder as AsyncTableBuilder,
@@ -194,6 +194,15 @@ impl Client {
     /// As for [`crate::Client::sync`].
     pub fn sync(&self) -> Result<()> {
         self.run(|client| async move { client.sync().await })
+    }
+
+    /// Flushes all tables, and has the server copy its named tables to a new directory on its host.
+    ///
+    /// # Errors
+    /// As for [`crate::Client::backup`].
+    pub fn backup(&self, dir: &str) -> Result<BackupInfo> {
+        let dir = dir.to_owned();
+        self.run(|client| async move { client.backup(&dir).await })
     }
 
     /// Flushes all tables, then disconnects.

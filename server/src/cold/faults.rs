@@ -226,6 +226,20 @@ impl RunBytes for FaultyBytes {
         self.inner.mapped()
     }
 
+    fn path(&self) -> Option<&Path> {
+        self.inner.path()
+    }
+
+    fn read_through(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), ColdError>,
+    ) -> Result<(), ColdError> {
+        self.inner.read_through(&mut |piece| {
+            self.faults.read()?;
+            take(piece)
+        })
+    }
+
     fn sync(&self) -> Result<(), ColdError> {
         self.faults.sync()?;
         self.inner.sync()

@@ -11,6 +11,9 @@ use std::{
 
 use super::{error::ColdError, store::RunId};
 
+/// A run is read front to back in pieces of at most this length.
+const PIECE_BYTES: u64 = 256 * 1024;
+
 /// How the runs of a home are laid out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
@@ -118,6 +121,28 @@ pub(super) trait RunBytes: Send + Sync + Debug {
     /// All bytes, if they are mapped: leaves and directory are then read there.
     fn mapped(&self) -> Option<&[u8]> {
         None
+    }
+
+    /// The file that has these bytes and no others, if there is one.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Gives all bytes to `take`, front to back, in pieces of any length up to [`PIECE_BYTES`].
+    fn read_through(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), ColdError>,
+    ) -> Result<(), ColdError> {
+        let mut buffer = Vec::new();
+        let mut offset = 0;
+        while offset < self.len() {
+            let bytes = (self.len() - offset).min(PIECE_BYTES);
+            buffer.resize(bytes as usize, 0);
+            self.read_exact_at(&mut buffer, offset)?;
+            take(&buffer)?;
+            offset += bytes;
+        }
+        Ok(())
     }
 
     /// Brings the run to stable storage, unless its home does so for all its runs.

@@ -31,6 +31,7 @@ mod cursor;
 mod hashes;
 mod fold;
 mod merge;
+mod copy;
 mod store;
 pub(crate) mod raw;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use hashes::{HashCursor, READ_AHEAD_BYTES as HASHES_READ_AHEAD_BYTES};
 pub use merge::MergePlan;
 pub use record::{KEY_BYTES_MAX, PART_BYTES_MAX, Record, RecordKind, RecordSource};
 pub use run::{READ_AHEAD_BYTES_MAX, Run};
+pub(crate) use store::RUNS_DIR;
 pub use store::{ColdOptions, ColdStore, FoundRun, RunId};
 pub use verify::{BadPiece, RunVisitor};
 pub use writer::RunWriter;

@@ -27,7 +27,7 @@ pub const READ_AHEAD_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Run {
     footer: Footer,
-    bytes: Box<dyn RunBytes>,
+    pub(super) bytes: Box<dyn RunBytes>,
     index: Index,
     home: Arc<dyn Home>,
     shared: Arc<Shared>,
@@ -389,6 +389,10 @@ impl Run {
         to_place: u64,
     ) -> Result<HashCursor, ColdError> {
         HashCursor::new(Arc::clone(self), from_place, to_place)
+    }
+
+    pub(super) fn footer(&self) -> &Footer {
+        &self.footer
     }
 
     pub(super) fn shared(&self) -> &Shared {

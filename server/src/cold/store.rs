@@ -29,7 +29,7 @@ use crate::key_hash::KeyHasher;
 pub type RunId = u64;
 
 /// The directory of run files, inside the data directory.
-const RUNS_DIR: &str = "runs";
+pub(crate) const RUNS_DIR: &str = "runs";
 
 /// The least that sled may hold.
 const SLED_BYTES_MIN: u64 = 256 << 10;

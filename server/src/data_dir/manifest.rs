@@ -252,6 +252,11 @@ impl State {
         told.max().unwrap_or(0).max(self.checkpoint)
     }
 
+    /// The bytes of a manifest that says this and no more.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
     /// Applies a change; false for a merge of runs that are not named, which tables never ask for.
     fn apply(&mut self, edit: Edit) -> bool {
         self.stopped &= matches!(edit, Edit::Synced { .. });
@@ -313,6 +318,13 @@ impl State {
 }
 
 fn write_anew(path: &Path, state: &State) -> io::Result<(File, u64)> {
+    let bytes = encode(state);
+    let file = replace_file(path, &bytes)?;
+    Ok((file, bytes.len() as u64))
+}
+
+/// A manifest as short as it can be.
+fn encode(state: &State) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&MANIFEST_FORMAT.to_le_bytes());
@@ -347,8 +359,7 @@ fn write_anew(path: &Path, state: &State) -> io::Result<(File, u64)> {
         bytes: bytes.len() as u64,
     };
     push_edit(&mut bytes, &synced);
-    let file = replace_file(path, &bytes)?;
-    Ok((file, bytes.len() as u64))
+    bytes
 }
 
 fn replay(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(State, u64), DataDirError> {

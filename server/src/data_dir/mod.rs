@@ -155,6 +155,12 @@ impl DataDir {
         &self.path
     }
 
+    /// The bytes of the file that says which directory it is, for a copy of it.
+    pub(crate) fn identity(&self) -> Result<Vec<u8>, DataDirError> {
+        let path = self.path.join("IDENTITY");
+        fs::read(&path).map_err(io_error("read", &path))
+    }
+
     /// What keys are placed with.
     pub(crate) fn secret(&self) -> &[u8; SECRET_BYTES] {
         &self.secret

@@ -2,12 +2,14 @@
 //!
 //! This file takes calls and applies those that change entries, each once; [`opens`] has those that
 //! change which tables a session has open, [`reads`] those that change nothing, [`answers`]
-//! what all of them are answered with, and [`logged`] the answers that wait for the log.
+//! what all of them are answered with, [`logged`] the answers that wait for the log, and [`backups`] those
+//! that take minutes.
 
 mod opens;
 mod reads;
 mod answers;
 mod logged;
+mod backups;
 
 use std::sync::Arc;
 

@@ -17,6 +17,7 @@ mod intake;
 mod room;
 mod progress;
 mod writer;
+mod copy;
 #[cfg(test)]
 pub(crate) mod memory_files;
 #[cfg(test)]
@@ -353,8 +354,9 @@ impl Log {
         }
         for (table, state) in tables {
             let table = *table;
+            let record = Record::Table { table, state };
             self.shared
-                .push_known(&mut intake, &Record::Table { table, state });
+                .push_known(&mut intake, self.durability(), &record);
         }
         let told_bytes = (intake.waiting_bytes - bytes_before) as u64;
         drop(intake);

@@ -317,6 +317,12 @@ impl Progress {
         }
     }
 
+    /// The segments, by the numbers of their first records.
+    pub(super) fn segments(&self) -> Vec<Lsn> {
+        let state = self.state.lock();
+        state.segments.iter().map(|(first, _)| *first).collect()
+    }
+
     /// The oldest segment, if all its records are up to `through` and it is not written to.
     pub(super) fn oldest_through(&self, through: Lsn) -> Option<(Lsn, u64)> {
         let state = self.state.lock();

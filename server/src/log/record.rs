@@ -272,6 +272,11 @@ impl Head {
         }
     }
 
+    /// The checksum of the body that was written.
+    pub(super) fn crc(self) -> u32 {
+        self.crc
+    }
+
     /// Whether a body is the one that was written.
     pub(super) fn is_of(self, body: &[u8]) -> bool {
         body.len() as u64 == self.body_bytes && crc32c::crc32c(body) == self.crc

@@ -10,6 +10,8 @@ use fastrand::Rng;
 
 use super::{memory_files::MemoryFiles, segment::HEADER_BYTES, *};
 
+mod copy;
+
 const DEADLINE: Duration = Duration::from_secs(20);
 const MARK: u32 = 77;
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The directory of the log, inside the data directory.
-const LOG_DIR: &str = "log";
+pub(super) const LOG_DIR: &str = "log";
 /// The thread of checkpoints looks at least this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What was logged is in runs after this, however little it is, so that starts are quick.
@@ -216,6 +216,11 @@ impl Store {
     /// Any of spilling, of syncing and of the manifest; the log is then as it was.
     pub fn checkpoint(&self) -> Result<(), WireError> {
         let _one = self.checkpointing.lock();
+        self.checkpoint_held()
+    }
+
+    /// Makes a checkpoint for who holds `checkpointing`.
+    pub(super) fn checkpoint_held(&self) -> Result<(), WireError> {
         let Some(manifest) = &self.shared.manifest else {
             return Ok(());
         };
@@ -346,7 +351,7 @@ impl Store {
     }
 
     /// Whether a checkpoint would add runs to a table that has too many to be read quickly.
-    fn waits_for_merges(&self) -> bool {
+    pub(super) fn waits_for_merges(&self) -> bool {
         let is_deep = |table: &Arc<Table>| table.runs_deepest() >= table.depths().stall;
         let waits =
             self.shared.merge_trouble.lock().is_none() && self.tables.all().iter().any(is_deep);

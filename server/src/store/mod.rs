@@ -6,6 +6,7 @@ mod opening;
 mod rebuild;
 mod recovery;
 mod checkpoint;
+pub(crate) mod backup;
 mod stop;
 mod check;
 mod repair;
@@ -118,10 +119,12 @@ pub struct Store {
     stopped: AtomicBool,
     /// Held by a checkpoint. Taken before all locks of tables.
     checkpointing: Mutex<()>,
+    /// Held by a backup. Taken before `checkpointing`.
+    backing_up: Mutex<()>,
     /// Asks for a checkpoint, or for the end of the thread that makes them.
     checkpoint_wanted: Arc<Bell>,
     /// Holds the directory's lock.
-    _data_dir: Option<DataDir>,
+    data_dir: Option<DataDir>,
 }
 
 impl Store {
@@ -180,8 +183,9 @@ impl Store {
             threads: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
             checkpointing: Mutex::new(()),
+            backing_up: Mutex::new(()),
             checkpoint_wanted: Arc::default(),
-            _data_dir: data_dir,
+            data_dir,
             shared,
         };
         // IMPORTANT: before anything is removed or written that the manifest or the log do not vouch for.

@@ -4,6 +4,7 @@ mod interleavings;
 mod model;
 mod answer_length;
 mod recovery;
+mod backup;
 mod kept;
 mod log_fails;
 mod levels;

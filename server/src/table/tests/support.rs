@@ -89,7 +89,7 @@ pub(super) fn repair_dir(dir: &Path, durability: Durability) -> RepairReport {
     repair(&config, &mut |_, _| {}).expect("a repair")
 }
 
-fn config(dir: Option<&Path>, tiny: Tiny) -> StoreConfig {
+pub(super) fn config(dir: Option<&Path>, tiny: Tiny) -> StoreConfig {
     let mut config = StoreConfig::new(64 << 20, dir.map(Path::to_owned));
     config.tiny = Some(tiny);
     config.read_threads = 2;

@@ -221,6 +221,10 @@ fn copy_runs(
         if !goes_on() {
             return Err(stopping());
         }
+        if let Some(error) = run.lost_error() {
+            // A copy would lack it without a word.
+            return Err(cold_error(&error));
+        }
         if run.link_into(&dir) {
             info.runs_linked += 1;
             info.linked_bytes += run.bytes();

@@ -80,7 +80,8 @@ pub enum DataDirError {
     },
     /// It has runs but no manifest, and the runs do not say enough to make it anew.
     #[error(
-        "data directory {dir} holds data but no MANIFEST, and {place} does not say which table it is of ({why}){};          restore the directory from a copy, or let --repair keep what can be kept",
+        "data directory {dir} holds data but no MANIFEST, and {place} does not say which table it is of ({why}){}; \
+         restore the directory from a copy, or let --repair keep what can be kept",
         match others { 0 => String::new(), _ => format!(", nor do {others} others") }
     )]
     Unclear {

@@ -13,11 +13,11 @@ use rhash_protocol::{TableId, TableKind};
 
 use super::{
     Store, StoreConfig, StoreError,
-    check::{Bytes, CheckReport, Damage, Progress, check_log, damage_of_log, damage_of_run},
+    check::{Bytes, CheckReport, Damage, Progress, check_log, damage_of_run},
     rebuild::make_manifest_of_sound,
 };
 use crate::{
-    cold::{BadPiece, ColdError, ColdStore, Record, RecordKind, Run, RunId, RunVisitor, RunWriter},
+    cold::{BadPiece, ColdError, ColdStore, Record, RecordKind, Run, RunVisitor, RunWriter},
     data_dir::{
         DataDir, io_error,
         manifest::{Manifest, State, TableState},

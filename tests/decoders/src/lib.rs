@@ -57,7 +57,7 @@ const LIST_BYTES: usize = 1 << 20;
 const MANIFEST_GROWTH: usize = 64;
 
 /// All of them.
-pub const DECODERS: [Decoder; 10] = [
+pub const DECODERS: [Decoder; 11] = [
     Decoder {
         name: "frames",
         decode: frames,

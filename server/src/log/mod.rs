@@ -37,7 +37,7 @@ use rhash_protocol::{ErrorCode, WireError};
 
 pub(crate) use files::{DiskFiles, LogFiles};
 pub(crate) use ledger::Ledger;
-pub(crate) use record::{By, Holding, OwnedReply, Record, ReplyRef, SessionRecord};
+pub(crate) use record::{By, Holding, OwnedReply, Record, SessionRecord};
 pub use replay::LogError;
 pub(crate) use replay::{Found, read_log};
 

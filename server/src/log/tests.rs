@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use fastrand::Rng;
 
 use super::{memory_files::MemoryFiles, segment::HEADER_BYTES, *};
@@ -45,7 +46,7 @@ fn append(log: &Log, number: u64, bytes: usize) -> Result<Lsn, WireError> {
         by: None,
         count: 1,
         ops: &ops,
-        reply: ReplyRef::Written(0, b""),
+        reply: OwnedReply::Written(0, Bytes::new()),
     })
 }
 
@@ -470,13 +471,13 @@ fn long_answers_that_nobody_settles_are_no_reason_for_checkpoints_nor_in_the_way
         sequence: 1,
         settled: 0,
     };
-    let answer = vec![7; 2 * limit];
+    let answer = Bytes::from(vec![7; 2 * limit]);
     log.append(&Record::Batch {
         table: 1,
         by: Some(by),
         count: 1,
         ops: b"op",
-        reply: ReplyRef::Written(1, &answer),
+        reply: OwnedReply::Written(1, answer.clone()),
     })
     .expect("appended");
     for round in 0..3 {

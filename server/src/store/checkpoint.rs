@@ -83,7 +83,7 @@ impl Store {
             // Merges come with a replay, while there is no log yet.
             self.shared.was_synced.store(true, Relaxed);
         }
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(self.shared.budget.kept().clone());
         let began = Instant::now();
         let found = read_log(&*files, options.mark, checkpoint + 1, |lsn, record| {
             ledger.replay(&record);

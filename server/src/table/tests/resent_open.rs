@@ -2,11 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
+use bytes::Bytes;
 use rhash_protocol::{Durability, ErrorCode, OpenMode, TableId};
 
 use super::support::{open_logged, opening, tiny};
 use crate::{
-    log::{By, Holding, Record, ReplyRef, SessionRecord},
+    log::{By, Holding, OwnedReply, Record, SessionRecord},
     store::{Opening, Store},
 };
 
@@ -79,7 +80,7 @@ fn who_made_a_table_is_forgotten_once_the_log_has_the_answer() {
     let log = store.log().expect("a log");
     let answer = log.append(&Record::Reply {
         by: by(3),
-        reply: ReplyRef::Body(b"opened"),
+        reply: OwnedReply::Body(Bytes::from_static(b"opened")),
         holding: Holding::Opens(id, 1),
     });
     log.wait_acked(answer.expect("appended")).expect("written");

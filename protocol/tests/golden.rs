@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use rhash_protocol::{
-    Call, Durability, ErrorCode, Keys, LimitInfo, Notice, OpenMode, Ops, Outcomes, Request, Response, ScanWhat,
-    Stats, TableInfo, TableKind, Values, WireError, codec,
+    Call, Durability, ErrorCode, Keys, LimitInfo, Notice, OpenMode, Ops, Outcomes, Request,
+    Response, ScanWhat, Stats, TableInfo, TableKind, Values, WireError, codec,
     packed::{Page, PageEntries, Presence},
 };
 use serde::{Deserialize, Serialize};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rhash_protocol::{
-    Durability, ErrorCode, Notice, Op, OpenMode, Ops, Outcome, PageEntry, Request, Response, ScanWhat, Slot,
-    Stats, TableId, TableInfo, TableKind, WireError, codec,
+    Durability, ErrorCode, Notice, Op, OpenMode, Ops, Outcome, PageEntry, Request, Response,
+    ScanWhat, Slot, Stats, TableId, TableInfo, TableKind, WireError, codec,
     handshake::Ticket,
     limits::ANSWER_BYTES_TARGET,
     packed::{

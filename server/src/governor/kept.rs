@@ -200,6 +200,9 @@ mod tests {
         let long = account.take(3 * LIMIT, 0).expect("alone");
         assert!(account.take(3 * LIMIT, 0).is_err(), "one at a time");
         drop(long);
-        assert!(account.take(3 * LIMIT, 1).is_err(), "not beside others of its session");
+        assert!(
+            account.take(3 * LIMIT, 1).is_err(),
+            "not beside others of its session"
+        );
     }
 }

@@ -101,9 +101,9 @@ impl Ledger {
 
     /// Whether a request may be sent again that has no answer here.
     pub(crate) fn may_ask_again(&self, session: SessionId, sequence: u64) -> bool {
-        self.sessions.get(&session).is_some_and(|kept| {
-            sequence > kept.settled && !kept.replies.contains_key(&sequence)
-        })
+        self.sessions
+            .get(&session)
+            .is_some_and(|kept| sequence > kept.settled && !kept.replies.contains_key(&sequence))
     }
 
     /// Whether a session is in it.

@@ -347,10 +347,7 @@ fn take_by(bytes: &mut &[u8]) -> Result<By, Malformed> {
 
 fn take_reply(bytes: &mut &[u8]) -> Result<OwnedReply, Malformed> {
     let reply = match take_byte(bytes)? {
-        0 => OwnedReply::Written(
-            take_u32(bytes)?,
-            Bytes::copy_from_slice(take_bytes(bytes)?),
-        ),
+        0 => OwnedReply::Written(take_u32(bytes)?, Bytes::copy_from_slice(take_bytes(bytes)?)),
         1 => OwnedReply::Body(Bytes::copy_from_slice(take_bytes(bytes)?)),
         _ => return Err(Malformed("an unknown answer")),
     };

@@ -245,10 +245,7 @@ mod tests {
         let lost = body(b"lost".as_slice());
         let kept = BTreeMap::from([(4, body(b"four".as_slice())), (6, body(Bytes::new()))]);
         let mut replies = Replies::restored(6, 3, kept, &lost);
-        assert_eq!(
-            replies.turn(4),
-            Ok(Turn::Repeat(body(b"four".as_slice())))
-        );
+        assert_eq!(replies.turn(4), Ok(Turn::Repeat(body(b"four".as_slice()))));
         assert_eq!(replies.turn(5), Ok(Turn::Repeat(lost)));
         assert_eq!(replies.turn(7), Ok(Turn::Apply));
         replies.settle(9).unwrap();
@@ -323,10 +320,7 @@ mod tests {
         replies.remember(body(vec![0; UNSETTLED_BYTES_MAX + 1]));
         assert_eq!(replies.turn(2), Ok(Turn::Crowded));
         replies.remember(body(b"busy".as_slice()));
-        assert_eq!(
-            replies.turn(2),
-            Ok(Turn::Repeat(body(b"busy".as_slice())))
-        );
+        assert_eq!(replies.turn(2), Ok(Turn::Repeat(body(b"busy".as_slice()))));
         replies.settle(1).unwrap();
         assert_eq!(replies.turn(3), Ok(Turn::Apply));
     }

@@ -2,8 +2,8 @@
 
 use rhash_client::{Item, Value, ValueCodec};
 use rhash_protocol::{
-    Call, Durability, ErrorCode, Keys, LimitInfo, Notice, Op, OpenMode, Ops, Outcomes, Request, Response,
-    ScanWhat, Slot, Stats, TableInfo, TableKind, Values, WireError, codec,
+    Call, Durability, ErrorCode, Keys, LimitInfo, Notice, Op, OpenMode, Ops, Outcomes, Request,
+    Response, ScanWhat, Slot, Stats, TableInfo, TableKind, Values, WireError, codec,
     frame::{Follow, FrameHead, FrameKind},
     handshake::{Hello, Limits, Ticket, Welcome},
     packed::{

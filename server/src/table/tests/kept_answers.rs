@@ -59,7 +59,10 @@ fn a_session_and_the_log_keep_the_same_bytes_until_both_let_go() {
     let reply = ask(&table, &Op::Remove { key: b"k" }, 1).expect("removed");
     assert!(reply.bytes.len() > VALUE.len());
     let charged = account.bytes();
-    assert!((VALUE.len()..VALUE.len() + 1000).contains(&charged), "{charged}");
+    assert!(
+        (VALUE.len()..VALUE.len() + 1000).contains(&charged),
+        "{charged}"
+    );
     assert!(table.shared.budget.tracked_bytes() >= charged);
     let sessions = store.logged_sessions();
     let [(1, OwnedReply::Written(1, kept))] = &sessions[0].replies[..] else {

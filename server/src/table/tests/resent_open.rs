@@ -37,7 +37,12 @@ fn begin(dir: &Path) -> (Arc<Store>, u64) {
 }
 
 /// Opens table `t`; tells its number, and whether it was made.
-fn open(store: &Store, mode: OpenMode, by: By, session_lsn: u64) -> Result<(TableId, bool), ErrorCode> {
+fn open(
+    store: &Store,
+    mode: OpenMode,
+    by: By,
+    session_lsn: u64,
+) -> Result<(TableId, bool), ErrorCode> {
     let opening = Opening {
         mode,
         by: Some(by),

@@ -149,7 +149,11 @@ async fn a_level_that_a_table_has_not_is_refused_by_name() -> TestResult {
     open_at(&mut peer, "plain", Durability::EverySec).await?;
     for (name, asked, text) in [
         ("safe", Durability::None, "has durability always, not none"),
-        ("safe", Durability::EverySec, "has durability always, not everysec"),
+        (
+            "safe",
+            Durability::EverySec,
+            "has durability always, not everysec",
+        ),
         (
             "plain",
             Durability::Always,
@@ -172,7 +176,10 @@ async fn a_level_that_a_table_has_not_is_refused_by_name() -> TestResult {
     let memory = ServerProcess::start_small()?;
     let other = tempfile::tempdir()?;
     let unlogged = start("127.0.0.1:0", other.path(), "none")?;
-    for (server, way_out) in [(&memory, "--data DIR"), (&unlogged, "--durability everysec")] {
+    for (server, way_out) in [
+        (&memory, "--data DIR"),
+        (&unlogged, "--durability everysec"),
+    ] {
         let mut peer = Peer::connect(server).await?;
         let error = peer.call(open("t", Some(Durability::Always))).await?;
         let error = error.error()?;

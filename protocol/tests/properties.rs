@@ -35,9 +35,7 @@ impl Operands {
                 }),
                 codec: self.name.as_deref(),
                 mode: OpenMode::CreateNew,
-                durability: self
-                    .kind
-                    .map(|kind| Durability::ALL[usize::from(kind) % 3]),
+                durability: self.kind.map(|kind| Durability::ALL[usize::from(kind) % 3]),
             },
             1 => Request::Write {
                 table,

@@ -2,8 +2,8 @@
 //! out, whatever the table's kind and codec.
 
 use rhash_client::{
-    BytesCodec, Codec, Counter, Durability, EncodeAs, Item, List, Stored, TableInfo, TableKind, Value,
-    ValueCodec,
+    BytesCodec, Codec, Counter, Durability, EncodeAs, Item, List, Stored, TableInfo, TableKind,
+    Value, ValueCodec,
     blocking::{Client, RemoteHash, TableBuilder},
 };
 use serde_json::{Value as Json, json};

@@ -13,7 +13,7 @@ use super::{Numbers, encode, only_discards};
 use crate::{
     connection::{Clerk, End, Outgoing},
     hub::Hub,
-    log::{Admit, Holding, LogRoom, Lsn, Record, ReplyRef, SessionRecord},
+    log::{Admit, Holding, LogRoom, Lsn, OwnedReply, Record, SessionRecord},
     table::Table,
 };
 
@@ -69,11 +69,15 @@ impl Clerk {
     }
 
     /// Logs the answer to a request that is in no batch, if the session is one that the log tells of.
-    pub(super) fn log_reply(&self, numbers: Numbers, body: &Bytes, holding: Holding) -> Awaited {
+    pub(super) fn log_reply(
+        &self,
+        numbers: Numbers,
+        reply: OwnedReply,
+        holding: Holding,
+    ) -> Awaited {
         match self.hub.store.log() {
             Some(log) if self.desk.logged => {
                 let by = self.by(numbers);
-                let reply = ReplyRef::Body(body);
                 let durability = self.desk.durability;
                 let record = Record::Reply { by, reply, holding };
                 // Where the log has failed nothing is promised any more.

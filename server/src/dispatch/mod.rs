@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rhash_protocol::{
-    Call, Durability, ErrorCode, Op, Ops, Outcomes, Request, Response, TableId, WireError, codec,
+    Call, Durability, ErrorCode, Op, Ops, Request, Response, TableId, WireError, codec,
 };
 
 pub(crate) use answers::encode;
@@ -23,11 +23,12 @@ pub(crate) use logged::HeldBack;
 
 use crate::{
     connection::{Clerk, End},
-    log::{By, Holding, Lsn},
+    log::{By, Holding, Lsn, OwnedReply},
     session::Turn,
     store::Opening,
-    table::Answer,
+    table::{Answer, Asker},
 };
+use answers::body_of;
 use logged::Awaited;
 
 /// The numbers of a request that changes something.
@@ -87,7 +88,8 @@ impl Clerk {
             }
             Ok(Turn::Repeat(reply)) => {
                 let awaited = self.awaited_again();
-                self.send_logged(request_id, reply, awaited).await?;
+                self.send_logged(request_id, body_of(&reply), awaited)
+                    .await?;
                 // A repeated answer to an open may say what is no longer so.
                 for &table in self.desk.tables.keys() {
                     self.hub.holders.tell_again(table, self.session.id());
@@ -133,9 +135,10 @@ impl Clerk {
             }
             Request::Write { table, ops } => {
                 return match self.write(numbers, table, ops).await? {
-                    Ok((body, awaited)) => {
+                    Ok((reply, awaited)) => {
+                        let body = body_of(&reply);
                         // Its record holds the answer, if there is one.
-                        self.desk.replies.remember(body.clone());
+                        self.desk.replies.remember(reply);
                         self.send_logged(numbers.request_id, body, awaited).await
                     }
                     Err(error) => self.remember_error(numbers, error).await,
@@ -180,7 +183,8 @@ impl Clerk {
             // IMPORTANT: one record says that it was done and that it was answered. Between two, a kill would
             // let it be done again when it is sent again, over what others wrote meanwhile.
             Ok(lsn) => {
-                self.desk.replies.remember(body.clone());
+                let body = self.keep(body);
+                self.desk.replies.remember(OwnedReply::Body(body.clone()));
                 // It was brought to stable storage by whoever emptied the table.
                 let durability = Durability::Always;
                 let awaited = Awaited { lsn, durability };
@@ -196,6 +200,11 @@ impl Clerk {
             Some(held) if held.table.log().is_none() => Holding::Same,
             held => Holding::Opens(table, held.map_or(0, |held| held.opens)),
         }
+    }
+
+    /// Keeps an answer, which has an account.
+    fn keep(&self, body: Bytes) -> Bytes {
+        self.hub.store.keep(body)
     }
 
     /// Names a request in the log.
@@ -221,8 +230,10 @@ impl Clerk {
     ) -> Result<(), End> {
         // IMPORTANT: remembered before it is sent. A connection that is lost in between would
         // otherwise have applied what its client sends again.
-        self.desk.replies.remember(body.clone());
-        let awaited = self.log_reply(numbers, &body, holding);
+        let body = self.keep(body);
+        let reply = OwnedReply::Body(body.clone());
+        self.desk.replies.remember(reply.clone());
+        let awaited = self.log_reply(numbers, reply, holding);
         self.send_logged(numbers.request_id, body, awaited).await
     }
 
@@ -231,7 +242,7 @@ impl Clerk {
         numbers: Numbers,
         table: TableId,
         ops: Ops<'_>,
-    ) -> Result<Result<(Bytes, Awaited), WireError>, End> {
+    ) -> Result<Result<(OwnedReply, Awaited), WireError>, End> {
         let table = match self.desk.table(&self.hub.store, table) {
             Ok(table) => table,
             Err(error) => return Ok(Err(error)),
@@ -255,20 +266,22 @@ impl Clerk {
             Ok(room) => room,
             Err(error) => return Ok(Err(error)),
         };
-        let by = self.by(numbers);
-        let written = match table.write_by(ops, Some(by)) {
+        let asker = Asker {
+            by: self.by(numbers),
+            kept_bytes: self.desk.replies.bytes(),
+        };
+        let written = match table.write_by(ops, Some(asker)) {
             Answer::Ready(written) => written,
             Answer::Pending(written) => written.await.unwrap_or_else(|_dropped| Err(stopping())),
         };
         drop((admission, log_room));
         self.hub.count_operations(ops.count());
         Ok(written.map(|reply| {
-            let outcomes = Outcomes::new(reply.count, &reply.bytes);
             let awaited = Awaited {
                 lsn: reply.lsn,
                 durability: table.durability(),
             };
-            (encode(&Response::Written(outcomes)), awaited)
+            (OwnedReply::Written(reply.count, reply.bytes), awaited)
         }))
     }
 

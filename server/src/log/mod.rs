@@ -38,7 +38,7 @@ use rhash_protocol::{ErrorCode, TableId, WireError};
 
 pub(crate) use files::{DiskFiles, LogFiles, ReadOnly};
 pub(crate) use ledger::Ledger;
-pub(crate) use record::{By, Holding, OwnedReply, Record, ReplyRef, SessionRecord};
+pub(crate) use record::{By, Holding, OwnedReply, Record, SessionRecord};
 pub use replay::LogError;
 pub(crate) use replay::{Found, read_log, read_sound};
 

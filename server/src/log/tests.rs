@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use fastrand::Rng;
 
 use super::{memory_files::MemoryFiles, segment::HEADER_BYTES, *};
@@ -47,7 +48,7 @@ fn append(log: &Log, number: u64, bytes: usize) -> Result<Lsn, WireError> {
         by: None,
         count: 1,
         ops: &ops,
-        reply: ReplyRef::Written(0, b""),
+        reply: OwnedReply::Written(0, Bytes::new()),
     })
 }
 
@@ -328,7 +329,9 @@ fn nobody_blocks_on_a_disk_that_is_full_and_what_waits_is_written_when_there_is_
     assert_eq!(refusal.code, ErrorCode::DiskFull);
     in_time("a sync of what is written", || log.sync_through(lsn - 1)).expect("synced");
     assert!(log.failure().is_none() && log.blocked().is_some());
-    let discard = log.try_admit(10, Durability::EverySec, Admit::Discards).expect_err("no reserve");
+    let discard = log
+        .try_admit(10, Durability::EverySec, Admit::Discards)
+        .expect_err("no reserve");
     assert_eq!(discard.code, ErrorCode::DiskFull);
     files.set_capacity(None);
     let began = Instant::now();
@@ -433,11 +436,14 @@ fn a_full_buffer_holds_writers_back_until_it_is_written() {
     let all = runtime
         .block_on(log.admit(1 << 20, Durability::EverySec, Admit::Any))
         .expect("alone, whatever its length");
-    let next = log.try_admit(1, Durability::EverySec, Admit::Any).expect("no trouble");
+    let next = log
+        .try_admit(1, Durability::EverySec, Admit::Any)
+        .expect("no trouble");
     assert!(next.is_none());
     drop(all);
-    let admitted =
-        runtime.block_on(async { tokio::time::timeout(DEADLINE, log.admit(1, Durability::EverySec, Admit::Any)).await });
+    let admitted = runtime.block_on(async {
+        tokio::time::timeout(DEADLINE, log.admit(1, Durability::EverySec, Admit::Any)).await
+    });
     assert!(admitted.expect("in time").is_ok());
 }
 
@@ -447,8 +453,9 @@ fn let_in(log: &Log, admit: Admit) {
         .enable_time()
         .build()
         .expect("a runtime");
-    let admitted =
-        runtime.block_on(async { tokio::time::timeout(DEADLINE, log.admit(1, Durability::EverySec, admit)).await });
+    let admitted = runtime.block_on(async {
+        tokio::time::timeout(DEADLINE, log.admit(1, Durability::EverySec, admit)).await
+    });
     assert!(admitted.expect("in time").is_ok());
 }
 
@@ -472,13 +479,13 @@ fn long_answers_that_nobody_settles_are_no_reason_for_checkpoints_nor_in_the_way
         sequence: 1,
         settled: 0,
     };
-    let answer = vec![7; 2 * limit];
+    let answer = Bytes::from(vec![7; 2 * limit]);
     log.append(&Record::Batch {
         table: 1,
         by: Some(by),
         count: 1,
         ops: b"op",
-        reply: ReplyRef::Written(1, &answer),
+        reply: OwnedReply::Written(1, answer.clone()),
     })
     .expect("appended");
     for round in 0..3 {
@@ -497,7 +504,10 @@ fn long_answers_that_nobody_settles_are_no_reason_for_checkpoints_nor_in_the_way
     let lsn = append(&log, 9, limit / 2).expect("appended");
     log.wait_acked(lsn).expect("written");
     let_in(&log, Admit::Discards);
-    let refused = log.try_admit(1, Durability::EverySec, Admit::Any).expect("no trouble").is_none();
+    let refused = log
+        .try_admit(1, Durability::EverySec, Admit::Any)
+        .expect("no trouble")
+        .is_none();
     assert!(refused, "what a checkpoint could cut is too much");
     assert!(matches!(log.sessions()[0].replies[..], [(1, _)]));
 }
@@ -509,7 +519,10 @@ fn a_full_log_takes_discards_where_there_is_no_disk_for_a_checkpoint_up_to_a_bou
     let limit = options(Durability::EverySec).limit_bytes as usize;
     let lsn = append(&log, 1, limit).expect("appended");
     log.wait_acked(lsn).expect("written");
-    let admitted = |admit| log.try_admit(1, Durability::EverySec, admit).map(|room| room.is_some());
+    let admitted = |admit| {
+        log.try_admit(1, Durability::EverySec, admit)
+            .map(|room| room.is_some())
+    };
     assert_eq!(
         admitted(Admit::Any),
         Ok(false),

@@ -145,9 +145,7 @@ impl Writer {
                     self.offset += chunk.bytes.len() as u64;
                     self.tell_room(shared);
                     shared.bytes.fetch_add(chunk.bytes.len() as u64, Relaxed);
-                    shared
-                        .progress
-                        .wrote(chunk.last, self.offset, chunk.wanted);
+                    shared.progress.wrote(chunk.last, self.offset, chunk.wanted);
                     if self.allocated == u64::MAX {
                         shared.progress.set_trouble(None);
                     }

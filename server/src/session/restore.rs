@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, RwLock};
-use rhash_protocol::{Durability, ErrorCode, Outcomes, Response, WireError};
+use rhash_protocol::{Durability, ErrorCode, Response, WireError};
 use tokio::time::Instant;
 
 use super::{Desk, Held, Holders, Link, Session, Sessions, replies::Replies};
@@ -73,23 +73,16 @@ fn desk_of(record: &SessionRecord, store: &Store) -> Desk {
             tables.insert(id, Held { table, opens });
         }
     }
-    let lost = encode(&Response::Error(WireError {
+    let lost = store.keep(encode(&Response::Error(WireError {
         code: ErrorCode::TableClosed,
         text: "the server was started again: its temporary tables are gone, and of those with durability \
                none nobody knows which of the last writes are there; open them again"
             .to_owned(),
-    }));
-    let replies = record.replies.iter().map(|(number, reply)| {
-        let body = match reply {
-            OwnedReply::Body(body) => body.clone(),
-            OwnedReply::Written(count, outcomes) => {
-                encode(&Response::Written(Outcomes::new(*count, outcomes)))
-            }
-        };
-        (*number, body)
-    });
+    })));
+    let lost = OwnedReply::Body(lost);
+    let kept = record.replies.iter().cloned().collect();
     Desk {
-        replies: Replies::restored(record.taken, record.settled, replies.collect(), &lost),
+        replies: Replies::restored(record.taken, record.settled, kept, &lost),
         tables,
         logged: true,
         durability,

@@ -87,7 +87,7 @@ impl Store {
             // Merges come with a replay, while there is no log yet.
             self.shared.was_synced.store(true, Relaxed);
         }
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(self.shared.budget.kept().clone());
         let began = Instant::now();
         let apply = |lsn, record: Record<'_>| {
             ledger.replay(&record);

@@ -35,7 +35,8 @@ pub struct StoreConfig {
     pub read_threads: usize,
     /// Runs below this go to sled, others get a file.
     pub small_run_bytes: u64,
-    /// How safe a write to a named table is when it is answered. Default: [`Durability::None`].
+    /// How safe a write is when it is answered, to a named table that has no durability of its own.
+    /// Default: [`Durability::None`].
     pub durability: Durability,
     /// What the log may take on disk: beyond half of it a checkpoint begins, and beyond all of it writers
     /// wait. Default: four times the memory limit, but at least 256 MiB and at most 1 GiB.

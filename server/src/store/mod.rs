@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rhash_protocol::{Durability, ErrorCode, Stats, TableId, TableInfo, WireError};
 
@@ -160,7 +161,8 @@ impl Store {
             budget: Budget::new(config.tiny.map_or_else(
                 || governor::entries_bytes_at_start(config.mem_limit_bytes),
                 |tiny| tiny.entries_bytes,
-            )),
+            ))
+            .keeping_at_most(governor::kept_bytes_max(config.mem_limit_bytes)),
             steps: config.steps(),
             pool: ReadPool::start(config.read_threads).map_err(StoreError::Thread)?,
             counters: Counters::default(),
@@ -301,6 +303,11 @@ impl Store {
     /// Where buffers for requests are charged.
     pub(crate) fn buffer_account(&self) -> BufferAccount {
         BufferAccount(Some(Arc::clone(&self.shared)))
+    }
+
+    /// Keeps an answer that may be asked for again: it is charged for as long as anybody has it.
+    pub(crate) fn keep(&self, answer: Bytes) -> Bytes {
+        self.shared.budget.kept().keep(answer)
     }
 
     /// Waits until a write of this many bytes may go in; hold what is returned until it has.

@@ -29,6 +29,7 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rhash_protocol::{Durability, ErrorCode, TableId, TableInfo, TableKind, WireError};
 use tokio::sync::oneshot;
@@ -75,8 +76,25 @@ pub struct PackedReply {
     pub count: u32,
     /// Their bytes.
     pub bytes: Vec<u8>,
+}
+
+/// What a write came to: the outcomes of its conditional operations, packed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteReply {
+    /// Outcomes in the batch.
+    pub count: u32,
+    /// Their bytes, which are charged for as long as anybody keeps them.
+    pub bytes: Bytes,
     /// The record of the log that tells of the write; 0 if none does.
     pub lsn: Lsn,
+}
+
+/// The request that a write comes from, if it may be sent again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) by: By,
+    /// What is kept of the answers to its session.
+    pub(crate) kept_bytes: usize,
 }
 
 /// A page of a scan.

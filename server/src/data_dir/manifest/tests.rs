@@ -194,12 +194,19 @@ fn makers_are_forgotten_once_they_are_settled() {
             }),
             ..table(&format!("{id}"))
         };
-        manifest.record(Edit::Table { id, state }).expect("a record");
+        manifest
+            .record(Edit::Table { id, state })
+            .expect("a record");
     }
     manifest.forget_makers(|maker| maker.sequence <= 5);
     manifest.rewrite().expect("written anew");
     let (again, _) = Manifest::open(dir.path()).expect("the same manifest");
-    let makers: Vec<_> = again.state().tables.values().map(|table| table.maker).collect();
+    let makers: Vec<_> = again
+        .state()
+        .tables
+        .values()
+        .map(|table| table.maker)
+        .collect();
     assert!(matches!(
         makers[..],
         [None, Some(Maker { sequence: 6, .. })]

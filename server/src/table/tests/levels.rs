@@ -76,7 +76,8 @@ fn three_tables_at_three_levels_survive_what_their_levels_say() {
 }
 
 #[test]
-fn a_write_at_always_is_on_stable_storage_when_it_is_answered_whatever_the_server_does_for_others() {
+fn a_write_at_always_is_on_stable_storage_when_it_is_answered_whatever_the_server_does_for_others()
+{
     for default in [Durability::None, Durability::EverySec] {
         let dir = tempfile::tempdir().expect("a directory");
         // The log of a server whose own level is none is there for the sake of a table that it finds.

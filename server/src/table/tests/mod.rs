@@ -9,6 +9,7 @@ mod kept;
 mod log_fails;
 mod levels;
 mod resent_open;
+mod kept_answers;
 mod waiting;
 mod working_set;
 mod space;

@@ -2,11 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
+use bytes::Bytes;
 use rhash_protocol::{Durability, ErrorCode, OpenMode, TableId};
 
 use super::support::{open_logged, opening, tiny};
 use crate::{
-    log::{By, Holding, Record, ReplyRef, SessionRecord},
+    log::{By, Holding, OwnedReply, Record, SessionRecord},
     store::{Opening, Store},
 };
 
@@ -36,7 +37,12 @@ fn begin(dir: &Path) -> (Arc<Store>, u64) {
 }
 
 /// Opens table `t`; tells its number, and whether it was made.
-fn open(store: &Store, mode: OpenMode, by: By, session_lsn: u64) -> Result<(TableId, bool), ErrorCode> {
+fn open(
+    store: &Store,
+    mode: OpenMode,
+    by: By,
+    session_lsn: u64,
+) -> Result<(TableId, bool), ErrorCode> {
     let opening = Opening {
         mode,
         by: Some(by),
@@ -79,7 +85,7 @@ fn who_made_a_table_is_forgotten_once_the_log_has_the_answer() {
     let log = store.log().expect("a log");
     let answer = log.append(&Record::Reply {
         by: by(3),
-        reply: ReplyRef::Body(b"opened"),
+        reply: OwnedReply::Body(Bytes::from_static(b"opened")),
         holding: Holding::Opens(id, 1),
     });
     log.wait_acked(answer.expect("appended")).expect("written");

@@ -152,7 +152,10 @@ impl Tables {
                 .find(|&steps| self.values_are_of(writer, steps))
                 .expect("values as of a step");
             let steps = [listed, listed_more, added, written];
-            assert!(steps.is_sorted_by(|before, after| before >= after), "{steps:?}");
+            assert!(
+                steps.is_sorted_by(|before, after| before >= after),
+                "{steps:?}"
+            );
             assert!(listed - written <= 1, "{steps:?}");
             written
         };
@@ -216,7 +219,9 @@ fn go_on(store: &Arc<Store>, seed: u64, progress: &[AtomicU32], done: &AtomicBoo
                 if rng.bool() {
                     let tables = Tables::of(store);
                     let merged = [tables.lists, tables.sums, tables.values];
-                    merged[rng.usize(..3)].merge_some(&mut rng).expect("a merge");
+                    merged[rng.usize(..3)]
+                        .merge_some(&mut rng)
+                        .expect("a merge");
                 }
             }
         });
@@ -272,9 +277,17 @@ fn a_backup_has_what_all_tables_had_at_one_moment() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = open_logged(&dir.path().join("data"), small(), Durability::EverySec);
     let temporary = store
-        .open_table(None, Some(TableKind::Values), Some("bytes"), OpenMode::OpenOrCreate)
+        .open_table(
+            None,
+            Some(TableKind::Values),
+            Some("bytes"),
+            OpenMode::OpenOrCreate,
+        )
         .expect("a table");
-    let (progress, done) = ([const { AtomicU32::new(0) }; WRITERS as usize], AtomicBool::new(false));
+    let (progress, done) = (
+        [const { AtomicU32::new(0) }; WRITERS as usize],
+        AtomicBool::new(false),
+    );
     let mut made = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| go_on(&store, seed, &progress, &done));
@@ -301,7 +314,10 @@ fn a_backup_has_what_all_tables_had_at_one_moment() {
     assert!(made.iter().map(|(_, _, info)| info.record).is_sorted());
     for (copy, before, info) in &made {
         let steps = steps_in(copy, info);
-        let all_in = steps.iter().zip(before).all(|(steps, before)| steps >= before);
+        let all_in = steps
+            .iter()
+            .zip(before)
+            .all(|(steps, before)| steps >= before);
         assert!(all_in, "{steps:?} of at least {before:?}");
     }
     let any = |what: fn(&BackupInfo) -> u64| made.iter().any(|(_, _, info)| what(info) > 0);
@@ -345,7 +361,10 @@ fn a_copy_is_for_its_owner_alone_and_shares_files_where_it_can() {
     let store = filled(&data, None);
     let copy = dir.path().join("copy");
     let info = back_up(&store, &copy).expect("a backup");
-    let mode = fs::metadata(&copy).expect("a directory").permissions().mode();
+    let mode = fs::metadata(&copy)
+        .expect("a directory")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o700);
     let runs = fs::read_dir(copy.join("runs")).expect("a directory");
     let links: Vec<u64> = runs
@@ -356,7 +375,10 @@ fn a_copy_is_for_its_owner_alone_and_shares_files_where_it_can() {
         (linked, links.len() as u64),
         (info.runs_linked, info.runs_linked + info.runs_copied)
     );
-    assert!(linked > 0 && info.runs_copied > 0 && info.log_bytes > 0, "{info:?}");
+    assert!(
+        linked > 0 && info.runs_copied > 0 && info.log_bytes > 0,
+        "{info:?}"
+    );
     assert!(!copy.join("sled").exists() && !copy.join("LOCK").exists());
     // What the server does with its own files changes nothing in the copy.
     for name in ["lists", "more lists", "sums", "values"] {
@@ -384,7 +406,10 @@ fn where_no_backup_can_be_made_the_error_says_why() {
         (dir.path().join(".."), "not the absolute path"),
         (there.clone(), "exists; a backup makes a directory"),
         (cut_short.clone(), "a backup that was cut short left it"),
-        (data.join("copy"), "lies inside of the server's data directory"),
+        (
+            data.join("copy"),
+            "lies inside of the server's data directory",
+        ),
         (data.join("runs").join("copy"), "lies inside of"),
     ] {
         let error = store.backup(&to, &|| true).expect_err("it cannot be made");
@@ -393,11 +418,20 @@ fn where_no_backup_can_be_made_the_error_says_why() {
     }
     let error = store.backup(&dir.path().join("no/parent"), &|| true);
     let error = error.expect_err("there is no parent");
-    assert!(error.text.contains("find the directory") && error.text.contains("/no"), "{error:?}");
-    assert!(partial_of(&cut_short).exists(), "it belongs to somebody else");
+    assert!(
+        error.text.contains("find the directory") && error.text.contains("/no"),
+        "{error:?}"
+    );
+    assert!(
+        partial_of(&cut_short).exists(),
+        "it belongs to somebody else"
+    );
     let in_memory = open(None, tiny(64));
     let without_log = open(Some(&dir.path().join("other")), tiny(64));
-    for (store, why) in [(in_memory, "--memory-only"), (without_log, "--durability none")] {
+    for (store, why) in [
+        (in_memory, "--memory-only"),
+        (without_log, "--durability none"),
+    ] {
         let to = dir.path().join("copy");
         let error = back_up(&store, &to).expect_err("it cannot be made");
         assert_eq!(error.code, ErrorCode::BadRequest);
@@ -413,7 +447,9 @@ fn one_backup_is_made_at_a_time() {
     let refused = Cell::new(0);
     let goes_on = || {
         // The first look is taken before the directory is made.
-        let error = store.backup(&second, &|| true).expect_err("it is too early");
+        let error = store
+            .backup(&second, &|| true)
+            .expect_err("it is too early");
         assert_eq!(error.code, ErrorCode::Busy);
         refused.set(refused.get() + 1);
         true
@@ -437,7 +473,10 @@ fn a_backup_that_is_given_up_or_fails_leaves_nothing() {
             Ok(_) => break,
             Err(error) => assert_eq!(error.code, ErrorCode::ShuttingDown, "{error:?}"),
         }
-        assert!(!copy.exists() && !partial_of(&copy).exists(), "after {looks} looks");
+        assert!(
+            !copy.exists() && !partial_of(&copy).exists(),
+            "after {looks} looks"
+        );
         given_up += 1;
     }
     assert!(given_up > 5, "{given_up}");
@@ -456,7 +495,11 @@ fn a_backup_that_is_given_up_or_fails_leaves_nothing() {
         failed += 1;
     }
     assert!(failed > 0);
-    assert_eq!(Tables::of(&store).steps(), [300, 0, 0, 0], "the store goes on");
+    assert_eq!(
+        Tables::of(&store).steps(),
+        [300, 0, 0, 0],
+        "the store goes on"
+    );
     store.stop().expect("a clean stop");
     let other = dir.path().join("other");
     let error = back_up(&store, &other).expect_err("it has stopped");
@@ -478,7 +521,11 @@ fn a_run_that_is_not_there_is_named() {
     table.shared.record(edit).expect("it is recorded");
     let error = back_up(&store, &dir.path().join("copy")).expect_err("a run is missing");
     assert_eq!(error.code, ErrorCode::Damaged);
-    assert!(error.text.contains("run 777777 of the table \"values\""), "{}", error.text);
+    assert!(
+        error.text.contains("run 777777 of the table \"values\""),
+        "{}",
+        error.text
+    );
 }
 
 /// A clear that was logged, and is not in the manifest yet, is replayed; one behind the moment is not in the copy.
@@ -490,7 +537,14 @@ fn clears_and_closes_are_in_a_copy_or_not() {
     back_up(&store, &before).expect("a backup");
     let values = open_table(&store, "values", TableKind::Values);
     values.clear().expect("a clear");
-    write(&values, &[Op::Put { key: b"new", value: b"one" }]).expect("a put");
+    write(
+        &values,
+        &[Op::Put {
+            key: b"new",
+            value: b"one",
+        }],
+    )
+    .expect("a put");
     let sums = open_table(&store, "sums", TableKind::Counters);
     store.close_table(sums.id()).expect("a close");
     let after = dir.path().join("after");
@@ -502,7 +556,10 @@ fn clears_and_closes_are_in_a_copy_or_not() {
     assert_eq!(wait(values.len()).expect("a count"), 1);
     assert_eq!(get_one(&values, b"new").as_deref(), Some(&b"one"[..]));
     let sums = copy.open_table(Some("sums"), None, None, OpenMode::Existing);
-    assert_eq!(sums.expect_err("it was closed").code, ErrorCode::NoSuchTable);
+    assert_eq!(
+        sums.expect_err("it was closed").code,
+        ErrorCode::NoSuchTable
+    );
     let copy = open_logged(&before, small(), Durability::EverySec);
     assert_eq!(Tables::of(&copy).steps(), [300, 0, 0, 0]);
 }

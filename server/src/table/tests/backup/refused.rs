@@ -90,7 +90,7 @@ fn a_backup_that_is_given_up_or_fails_leaves_nothing() {
     let store = filled(&dir.path().join("data"), Some(&faults));
     let copy = dir.path().join("copy");
     let mut given_up = 0;
-    for looks in 0.. {
+    for looks in 0u32.. {
         let left = Cell::new(looks);
         let goes_on = || left.replace(left.get().saturating_sub(1)) > 0;
         match store.backup(&copy, &goes_on) {

@@ -124,7 +124,10 @@ fn a_backup_that_cannot_be_made_fails_and_says_why() -> TestResult {
     place.failure(2, &["backup"])?;
     place.failure(1, &["--data", "none-such", "backup", "copy"])?;
     let help = place.output(&["backup", "--help"])?;
-    assert!(help.contains("on the server's host and not on this one"), "{help}");
+    assert!(
+        help.contains("on the server's host and not on this one"),
+        "{help}"
+    );
 
     let limit = ["--mem-limit", "24M"];
     let data = place.path().join("other");

@@ -274,7 +274,8 @@ impl Client {
         };
         let reply = reply.map_err(|error| match error.kind() {
             ErrorKind::Connection => {
-                let text = format!("{error}; if the server goes on, {dir} is there once it is whole");
+                let text =
+                    format!("{error}; if the server goes on, {dir} is there once it is whole");
                 Error::with_source(ErrorKind::Connection, text, error)
             }
             _ => error,

@@ -97,10 +97,7 @@ impl Clerk {
         }
         Err(WireError {
             code: ErrorCode::Denied,
-            text: format!(
-                "the token {} may not {deed}; that needs admin",
-                grant.name
-            ),
+            text: format!("the token {} may not {deed}; that needs admin", grant.name),
         })
     }
 

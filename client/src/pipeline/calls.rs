@@ -191,9 +191,8 @@ impl Calls {
 
     /// The connection was lost: gives the calls that are not to be sent again.
     pub(super) fn lost(&mut self) -> Vec<Waiting> {
-        let is_lost = |(id, waiting): (&CallId, &Waiting)| {
-            (waiting.fate == Fate::Failed).then_some(*id)
-        };
+        let is_lost =
+            |(id, waiting): (&CallId, &Waiting)| (waiting.fate == Fate::Failed).then_some(*id);
         let lost: Vec<CallId> = self.waiting.iter().filter_map(is_lost).collect();
         lost.into_iter().filter_map(|id| self.finish(id)).collect()
     }

@@ -101,13 +101,7 @@ enum Fault {
 }
 
 impl Fault {
-    fn widen(
-        self,
-        files: &dyn LogFiles,
-        into: &dyn LogFiles,
-        first: Lsn,
-        lsn: Lsn,
-    ) -> LogError {
+    fn widen(self, files: &dyn LogFiles, into: &dyn LogFiles, first: Lsn, lsn: Lsn) -> LogError {
         match self {
             Self::Read(error) => io_error(files, "read", first)(error),
             Self::Write(error) => io_error(into, "write", first)(error),

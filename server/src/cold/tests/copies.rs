@@ -33,8 +33,10 @@ fn assert_reads_alike(copy: &Arc<Run>, run: &Arc<Run>, records: &[Owned], hasher
         let cursor = cursor.expect("a key that was pushed");
         assert_eq!(cursor.head().unwrap().key, record.key);
         assert_eq!(
-            copy.look_whole(record.hash, &record.key, &mut block).unwrap(),
-            run.look_whole(record.hash, &record.key, &mut other).unwrap()
+            copy.look_whole(record.hash, &record.key, &mut block)
+                .unwrap(),
+            run.look_whole(record.hash, &record.key, &mut other)
+                .unwrap()
         );
         assert!(copy.glance(record.hash).may_contain());
     }
@@ -122,8 +124,13 @@ fn a_copy_that_fails_or_is_given_up_says_so() {
     };
     assert!(matches!(copy(&goes_on), Err(ColdError::Cancelled)));
     copy(&|| true).unwrap();
-    let error = run.copy_into(Path::new("/none/such"), &|| true).unwrap_err();
-    assert!(error.to_string().contains("cannot create /none/such/"), "{error}");
+    let error = run
+        .copy_into(Path::new("/none/such"), &|| true)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("cannot create /none/such/"),
+        "{error}"
+    );
 }
 
 /// A run that sled lost a value of must not become a copy that looks whole.

@@ -26,6 +26,7 @@ mod main_job;
 mod limits;
 mod soak;
 mod crash;
+mod power;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,8 @@ Tasks:
             (see `cargo xtask soak --help`)
   crash     Kill a server 300 times under load at each level of durability, and see that nothing is
             lost or doubled (see `cargo xtask crash --help`)
+  power     Cut the power of a server's disk at 2000 moments for each level of durability, and see that
+            what was promised is there (see `cargo xtask power --help`)
 
 Options of test and ci:
   --long     Run 5000 sequences of each model test (sets RHASH_MODEL_SEQUENCES)
@@ -82,6 +85,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "limits" => limits::run(rest),
         "soak" => soak::run(rest),
         "crash" => crash::run(rest),
+        "power" => power::run(rest),
         "hostile" if rest.is_empty() => checks::hostile(),
         "hostile" => Err(Failure::Usage("hostile takes no options".to_owned())),
         "-h" | "--help" | "help" => {

@@ -27,6 +27,7 @@ mod limits;
 mod soak;
 mod crash;
 mod power;
+mod faults;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,8 @@ Tasks:
             lost or doubled (see `cargo xtask crash --help`)
   power     Cut the power of a server's disk at 2000 moments for each level of durability, and see that
             what was promised is there (see `cargo xtask power --help`)
+  faults    Let a server's disk fail in some 500 ways, and see that it says so and loses nothing
+            (see `cargo xtask faults --help`)
 
 Options of test and ci:
   --long     Run 5000 sequences of each model test (sets RHASH_MODEL_SEQUENCES)
@@ -86,6 +89,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "soak" => soak::run(rest),
         "crash" => crash::run(rest),
         "power" => power::run(rest),
+        "faults" => faults::run(rest),
         "hostile" if rest.is_empty() => checks::hostile(),
         "hostile" => Err(Failure::Usage("hostile takes no options".to_owned())),
         "-h" | "--help" | "help" => {

@@ -86,7 +86,7 @@ pub(crate) enum Sign {
     Marked(StepNumber),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct TableHistory {
     keys: HashMap<u32, Vec<(StepNumber, KeyChange)>>,
     /// How many keys there are, after each step that changed that.
@@ -102,7 +102,7 @@ struct Times {
 }
 
 /// The journal of a client.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Journal {
     pub(crate) client: u64,
     steps: Vec<Times>,
@@ -187,6 +187,11 @@ impl Journal {
     /// What a key has now, the planned step included.
     pub(crate) fn content(&self, table: usize, key: u32) -> Option<Vec<u8>> {
         self.content_after(table, key, StepNumber::MAX)
+    }
+
+    /// All keys of a table that there ever were.
+    pub(crate) fn keys(&self, table: usize) -> impl Iterator<Item = u32> {
+        self.tables[table].keys.keys().copied()
     }
 
     fn exists(&self, table: usize, key: u32) -> bool {

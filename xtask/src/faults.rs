@@ -67,7 +67,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if let Some(only) = &options.only {
         cases.retain(|case| case.name.contains(only));
     }
-    say!("xtask: faults: {} cases, seed {} …", cases.len(), options.seed);
+    say!(
+        "xtask: faults: {} cases, seed {} …",
+        cases.len(),
+        options.seed
+    );
     let began = Instant::now();
     let outcomes = try_all(&bench, &cases)?;
     let seconds = began.elapsed().as_secs();
@@ -172,7 +176,13 @@ fn check_groups(outcomes: &[Outcome], checks: &mut Checklist) {
         let wrong = outcomes.iter().find(|one| !one.wrong.is_empty());
         if let Some(wrong) = wrong {
             let count = count(|one| !one.wrong.is_empty());
-            write!(detail, "; {count} wrong, as {}: {}", wrong.name, wrong.wrong.join("; ")).ok();
+            write!(
+                detail,
+                "; {count} wrong, as {}: {}",
+                wrong.name,
+                wrong.wrong.join("; ")
+            )
+            .ok();
         }
         checks.check(group, wrong.is_none(), detail);
     }

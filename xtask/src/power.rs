@@ -118,7 +118,10 @@ impl Power<'_> {
         let steps: usize = done.journals.iter().map(|one| one.answers().count()).sum();
         let detail = match failures.first() {
             Some(first) => format!("{} of {tried} cuts, the first: {first}", failures.len()),
-            None => format!("{tried} cuts of {steps} steps by {} clients, {seconds:.0} s", load::CLIENTS),
+            None => format!(
+                "{tried} cuts of {steps} steps by {} clients, {seconds:.0} s",
+                load::CLIENTS
+            ),
         };
         for failure in failures.iter().skip(1) {
             say!("xtask: power: {failure}");
@@ -249,13 +252,20 @@ impl Power<'_> {
             Err(failure) => return work.fail(failure.to_string()),
         };
         loop {
-            let next = work.trials.lock().ok().and_then(|trials| trials.recv().ok());
+            let next = work
+                .trials
+                .lock()
+                .ok()
+                .and_then(|trials| trials.recv().ok());
             let Some(trial) = next else {
                 return;
             };
             if let Err(why) = trials.run(&runtime, worker, &trial) {
                 let kept = self.keep(&trial);
-                let kept = kept.map_or_else(|failure| failure.to_string(), |path| path.display().to_string());
+                let kept = kept.map_or_else(
+                    |failure| failure.to_string(),
+                    |path| path.display().to_string(),
+                );
                 work.fail(format!("{}: {why} (the disk is in {kept})", trial.what));
             }
         }
@@ -292,7 +302,10 @@ fn survival(draws: &mut Draws) -> Survival {
 /// Says where a cut is.
 fn describe(events: &[Event], point: usize, survival: Survival) -> String {
     let told = &events[point.saturating_sub(EVENTS_TOLD)..point];
-    let told: Vec<String> = told.iter().map(|event| format!("{:?}", event.what)).collect();
+    let told: Vec<String> = told
+        .iter()
+        .map(|event| format!("{:?}", event.what))
+        .collect();
     format!(
         "at event {point} of {}, of what was not synced {survival:?}, after {}",
         events.len(),

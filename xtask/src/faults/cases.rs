@@ -39,7 +39,11 @@ const KINDS: [(&str, u32, &[&str]); 9] = [
     ("rename", RENAME, &["runs", "manifest", "all"]),
     ("read", READ, &["runs", "sled", "all"]),
     ("open", OPEN, &["log", "runs", "all"]),
-    ("create", CREATE, &["log", "runs", "sled", "manifest", "all"]),
+    (
+        "create",
+        CREATE,
+        &["log", "runs", "sled", "manifest", "all"],
+    ),
     ("truncate", TRUNCATE, &["log", "sled", "all"]),
     ("allocate", ALLOCATE, &["log"]),
     ("remove", REMOVE, &["log", "runs", "sled", "all"]),

@@ -98,7 +98,10 @@ impl Board {
             self.wrong(format!("{what} was told {:?}: {}", error.code, error.text));
         }
         if what == "a read" && error.code == ErrorCode::Damaged {
-            self.wrong(format!("a read is told that data are damaged: {}", error.text));
+            self.wrong(format!(
+                "a read is told that data are damaged: {}",
+                error.text
+            ));
         }
         if let Ok(mut errors) = self.errors.lock() {
             let key = format!("{what}: {:?}", error.code);
@@ -111,7 +114,10 @@ impl Board {
 
     fn took(&self, what: &str, began: Instant) {
         if began.elapsed() > ANSWER_MAX {
-            self.wrong(format!("{what} took {:.1} s", began.elapsed().as_secs_f64()));
+            self.wrong(format!(
+                "{what} took {:.1} s",
+                began.elapsed().as_secs_f64()
+            ));
         }
     }
 }
@@ -209,7 +215,9 @@ impl Hand {
                 };
                 let (is, must) = (text(&is), text(&must));
                 let table = table_name(table, 0);
-                board.wrong(format!("a read of {table}, key {key}, gave {is}, not {must}"));
+                board.wrong(format!(
+                    "a read of {table}, key {key}, gave {is}, not {must}"
+                ));
             }
         }
         Ok(())
@@ -259,7 +267,9 @@ pub(super) async fn write(
             None => {
                 board.acked.fetch_add(1, Relaxed);
                 if sent_ns > board.cleared_ns.load(Relaxed) {
-                    let resumed = board.resumed_ns.compare_exchange(0, now_ns(), Relaxed, Relaxed);
+                    let resumed = board
+                        .resumed_ns
+                        .compare_exchange(0, now_ns(), Relaxed, Relaxed);
                     // Only the first counts.
                     resumed.ok();
                 }

@@ -143,7 +143,10 @@ mod tests {
         control.arm(&fault).unwrap();
         let bytes = std::fs::read(control.path()).unwrap();
         assert_eq!(bytes.len(), BYTES);
-        assert_eq!(bytes[..16], [1, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0]);
+        assert_eq!(
+            bytes[..16],
+            [1, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0]
+        );
         assert_eq!(bytes[16..24], 7u64.to_le_bytes());
         assert_eq!(bytes[24..32], u64::MAX.to_le_bytes());
         assert_eq!(bytes[32..40], [0, 0, 0, 0, 1, 0, 0, 0]);

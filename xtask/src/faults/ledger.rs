@@ -225,7 +225,12 @@ mod tests {
         let step = ledger.sent();
         ledger.done(step);
         let before: Contents = [1, 2]
-            .map(|key| ((BALLAST, key), ledger.content(BALLAST, key).unwrap().unwrap()))
+            .map(|key| {
+                (
+                    (BALLAST, key),
+                    ledger.content(BALLAST, key).unwrap().unwrap(),
+                )
+            })
             .into();
         assert_eq!(batch.keys, [1, 2]);
         assert_eq!(ledger.check(&before), Ok(()));
@@ -233,7 +238,12 @@ mod tests {
         let refused = ledger.plan_before(BALLAST, &[2, 3], &mut draws);
         let step = ledger.sent();
         let after: Contents = [1, 2, 3]
-            .map(|key| ((BALLAST, key), ledger.content(BALLAST, key).unwrap().unwrap()))
+            .map(|key| {
+                (
+                    (BALLAST, key),
+                    ledger.content(BALLAST, key).unwrap().unwrap(),
+                )
+            })
             .into();
         ledger.doubt(step, &refused);
         assert_eq!(ledger.content(BALLAST, 2), None);

@@ -42,7 +42,9 @@ impl Outcome {
             log_failed: false,
             resumed: None,
             wrong: board.all_wrong(),
-            notes: errors.map(|(what, text)| format!("{what}: {text}")).collect(),
+            notes: errors
+                .map(|(what, text)| format!("{what}: {text}"))
+                .collect(),
         }
     }
 

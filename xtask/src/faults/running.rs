@@ -29,6 +29,8 @@ const BEFORE: Duration = Duration::from_millis(150);
 const HIT_WAIT: Duration = Duration::from_millis(1500);
 /// … and it then goes on for so long.
 const FAILING: Duration = Duration::from_millis(600);
+/// A log whose every call fails has failed by then: it is synced each second.
+const LOG_WAIT: Duration = Duration::from_secs(4);
 /// How long a full disk stays full, so that all that waits for room has come to its end.
 const FULL: Duration = Duration::from_millis(1500);
 /// Writes go on within this by themselves.
@@ -171,7 +173,10 @@ impl Bench<'_> {
     ) -> Result<(), String> {
         let log = root.join("restarted.log");
         let say = |failure: Failure| {
-            format!("started on a healthy disk: {failure}; its log: {}", log_tail(&log))
+            format!(
+                "started on a healthy disk: {failure}; its log: {}",
+                log_tail(&log)
+            )
         };
         let mut command = server_command(self.binary, level, root);
         let mut server = Server::start(&mut command, &log).map_err(say)?;
@@ -188,7 +193,9 @@ impl Bench<'_> {
         let checked = checked.map_err(|why| format!("after a restart on a healthy disk: {why}"));
         let said = log_tail(&log);
         match said.contains("ERROR") || said.contains("panicked") {
-            true => Err(format!("the restarted server logged trouble: {said}; {checked:?}")),
+            true => Err(format!(
+                "the restarted server logged trouble: {said}; {checked:?}"
+            )),
             false => checked,
         }
     }
@@ -220,7 +227,11 @@ async fn direct(
         tokio::time::sleep(LOOK).await;
     }
     tokio::time::sleep(if case.fault.growing { FULL } else { FAILING }).await;
-    let during = hand.stats().await?;
+    let mut during = hand.stats().await?;
+    while case.log_must_fail && !says_trouble(&during) && armed.elapsed() < LOG_WAIT {
+        tokio::time::sleep(LOOK).await;
+        during = hand.stats().await?;
+    }
     if case.discards_go_on {
         discards(hand, board).await?;
     }
@@ -228,7 +239,7 @@ async fn direct(
     board.cleared();
     let cleared = Instant::now();
     while board.resumed_after().is_none() && cleared.elapsed() < RESUME_MAX + LOOK * 20 {
-        if hand.stats().await?.log_trouble.is_some_and(|text| says_log_failed(&text)) {
+        if says_trouble(&hand.stats().await?) {
             break;
         }
         tokio::time::sleep(LOOK).await;
@@ -246,7 +257,10 @@ async fn direct(
 async fn discards(hand: &mut Hand, board: &Board) -> Result<(), Failure> {
     for number in 0..DISCARDS {
         if let Some(error) = hand.discard_nothing(number).await? {
-            board.wrong(format!("a discard on a full disk was refused: {}", error.text));
+            board.wrong(format!(
+                "a discard on a full disk was refused: {}",
+                error.text
+            ));
             break;
         }
     }
@@ -255,6 +269,10 @@ async fn discards(hand: &mut Hand, board: &Board) -> Result<(), Failure> {
 
 fn says_log_failed(text: &str) -> bool {
     text.contains("the log failed")
+}
+
+fn says_trouble(stats: &Stats) -> bool {
+    stats.log_trouble.as_deref().is_some_and(says_log_failed)
 }
 
 /// Holds what was seen against what was promised.
@@ -281,7 +299,9 @@ fn look_at(case: &Case, seen: &Seen, board: &Board, outcome: &mut Outcome) {
         let full = format!("a write: {:?}", ErrorCode::DiskFull);
         let refused = board.refused.load(std::sync::atomic::Ordering::Relaxed);
         if refused > 0 && !errors.contains_key(&full) {
-            outcome.wrong(format!("no write was told that the disk is full: {errors:?}"));
+            outcome.wrong(format!(
+                "no write was told that the disk is full: {errors:?}"
+            ));
         }
         outcome.note(format!("stats meanwhile: {:?}", seen.during.log_trouble));
     }

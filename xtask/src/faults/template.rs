@@ -7,7 +7,8 @@ use super::ledger::{BALLAST_BEFORE, KEYS_BEFORE, Ledger};
 use crate::failure::Failure;
 use crate::place;
 use crate::power::draws::Draws;
-use crate::power::journal::{BALLAST, OWN};
+use crate::power::journal::BALLAST;
+use crate::power::plan::Batch;
 use crate::power::stage::Stage;
 use crate::power::trial::{DEADLINE, log_tail, runtime, server_command};
 use crate::server::Server;
@@ -106,11 +107,7 @@ fn run_server(
 }
 
 impl Hand {
-    async fn write_or_fail(
-        &mut self,
-        batch: &crate::power::plan::Batch,
-        ledger: &mut Ledger,
-    ) -> Result<(), Failure> {
+    async fn write_or_fail(&mut self, batch: &Batch, ledger: &mut Ledger) -> Result<(), Failure> {
         match self.write(batch, ledger).await? {
             None => Ok(()),
             Some(error) => Err(Failure::new("a write to a healthy server", error.text)),

@@ -78,7 +78,9 @@ impl<'a> Disk<'a> {
         let number = self.number;
         self.number += 1;
         let strange = || {
-            Failure::Failed(format!("event {number} of the trace does not fit: {event:?}"))
+            Failure::Failed(format!(
+                "event {number} of the trace does not fit: {event:?}"
+            ))
         };
         self.apply_numbered(number, &event.what).ok_or_else(strange)
     }

@@ -145,7 +145,9 @@ mod tests {
 
     /// A trace's bytes of which any part can be written: the number of the write, all over.
     fn ink(writes: u8, length: usize) -> Vec<u8> {
-        (1..=writes).flat_map(|number| vec![number; length]).collect()
+        (1..=writes)
+            .flat_map(|number| vec![number; length])
+            .collect()
     }
 
     fn write(number: u8, offset: u64, length: usize) -> Change {
@@ -169,9 +171,7 @@ mod tests {
         let left = |survival, draws: &mut Draws| file.survivor(&trace, survival, draws);
         assert_eq!(left(Survival::Nothing, &mut draws), vec![1; 100]);
         assert_eq!(left(Survival::Everything, &mut draws), vec![2; 100]);
-        let mut seen: Vec<Vec<u8>> = (0..50)
-            .map(|_| left(Survival::Files, &mut draws))
-            .collect();
+        let mut seen: Vec<Vec<u8>> = (0..50).map(|_| left(Survival::Files, &mut draws)).collect();
         seen.sort();
         seen.dedup();
         assert_eq!(seen, [vec![1; 100], vec![2; 100]], "both come");

@@ -216,7 +216,7 @@ async fn sample(
     let mut wanted: Vec<(u64, u32)> = entries.keys().copied().collect();
     wanted.retain(|(_, key)| *key == MARK || *key % SAMPLED_ONE_IN == turn % SAMPLED_ONE_IN);
     debug_assert!(wanted.len() as u64 <= BALLAST_KEYS * 4);
-    while let Some(&(client, key)) = wanted.last() {
+    while !wanted.is_empty() {
         let keys: Vec<(u64, u32)> = wanted.iter().rev().take(16).copied().collect();
         let mut bytes = Vec::new();
         for &(client, key) in &keys {
@@ -233,7 +233,8 @@ async fn sample(
         };
         for (slot, key) in values.iter().zip(&keys) {
             let Ok(Slot::Value(value)) = slot else {
-                let text = format!("a get of key {key} of client {client}, which a scan had: {slot:?}");
+                let text =
+                    format!("a get of key {key} of client {client}, which a scan had: {slot:?}");
                 return Err(Failure::Failed(text));
             };
             entries.insert(*key, Some(value.to_vec()));

@@ -148,9 +148,9 @@ impl Journal {
 
     /// The steps that were answered, with the time.
     pub(crate) fn answers(&self) -> impl Iterator<Item = (StepNumber, u64)> {
-        (1..).zip(&self.steps).filter_map(|(step, times)| {
-            Some((step, times.acked_ns?))
-        })
+        (1..)
+            .zip(&self.steps)
+            .filter_map(|(step, times)| Some((step, times.acked_ns?)))
     }
 
     /// The planned step changes a key.
@@ -216,7 +216,9 @@ impl Journal {
             match change {
                 KeyChange::Set(value) => content = Some(value.clone()),
                 KeyChange::Append(bytes) => {
-                    content.get_or_insert_with(Vec::new).extend_from_slice(bytes);
+                    content
+                        .get_or_insert_with(Vec::new)
+                        .extend_from_slice(bytes);
                 }
                 KeyChange::Gone => content = None,
             }
@@ -285,7 +287,9 @@ mod tests {
         assert_eq!(after(2), Some(b"ab".to_vec()));
         assert_eq!(after(3), None);
         assert_eq!(after(4), Some(b"c".to_vec()));
-        let counts: Vec<usize> = (0..5).map(|step| journal.count_after(LISTS, step)).collect();
+        let counts: Vec<usize> = (0..5)
+            .map(|step| journal.count_after(LISTS, step))
+            .collect();
         assert_eq!(counts, [0, 1, 1, 0, 1]);
         assert_eq!(journal.sign_after(LISTS, 0), Sign::Empty);
         assert_eq!(journal.sign_after(OWN, 4), Sign::Missing);

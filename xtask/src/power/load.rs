@@ -84,7 +84,9 @@ impl Client {
         let mut peer = Peer::connect(address).await?;
         let mut tables = [0; TABLES];
         for (table, id) in tables.iter_mut().enumerate().take(OWN) {
-            *id = peer.open(&table_name(table, number), kind_of(table)).await?;
+            *id = peer
+                .open(&table_name(table, number), kind_of(table))
+                .await?;
         }
         Ok(Self {
             peer,

@@ -79,7 +79,10 @@ fn steps_in(bytes: &[u8]) -> impl Iterator<Item = (u64, StepNumber)> {
         let rest = window.strip_prefix(TOKEN)?;
         let (client, step) = rest.split_first_chunk::<8>()?;
         let step = u64::from_le_bytes(step.try_into().ok()?);
-        Some((u64::from_le_bytes(*client), StepNumber::try_from(step).ok()?))
+        Some((
+            u64::from_le_bytes(*client),
+            StepNumber::try_from(step).ok()?,
+        ))
     })
 }
 

@@ -67,9 +67,8 @@ impl Trace {
     /// Reads a trace; a record that its writer was killed in is none.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let bytes = std::fs::read(path).map_err(|error| Failure::new(path.display(), error))?;
-        Self::parse(bytes).map_err(|at| {
-            Failure::Failed(format!("{}: no record at byte {at}", path.display()))
-        })
+        Self::parse(bytes)
+            .map_err(|at| Failure::Failed(format!("{}: no record at byte {at}", path.display())))
     }
 
     /// Takes it from bytes; else says where there is no record.

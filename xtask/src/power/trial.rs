@@ -68,7 +68,12 @@ pub(crate) fn log_tail(log: &Path) -> String {
 
 impl Trials<'_> {
     /// Tries one image, in the place of a worker.
-    pub(crate) fn run(&self, runtime: &Runtime, worker: usize, trial: &Trial) -> Result<(), String> {
+    pub(crate) fn run(
+        &self,
+        runtime: &Runtime,
+        worker: usize,
+        trial: &Trial,
+    ) -> Result<(), String> {
         let place = self.stage.empty(&format!("image-{worker}"));
         let root = place.map_err(|failure| failure.to_string())?;
         let written = trial.image.write(&root);
@@ -81,12 +86,7 @@ impl Trials<'_> {
         Ok(())
     }
 
-    fn start_and_check(
-        &self,
-        runtime: &Runtime,
-        root: &Path,
-        trial: &Trial,
-    ) -> Result<(), String> {
+    fn start_and_check(&self, runtime: &Runtime, root: &Path, trial: &Trial) -> Result<(), String> {
         let log: PathBuf = root.join("server.log");
         let mut command = server_command(self.binary, self.level, root);
         let with_log = |failure: Failure| format!("{failure}; its log: {}", log_tail(&log));

@@ -31,7 +31,6 @@ pub(super) const EIO: u32 = 5;
 pub(super) const ENOSPC: u32 = 28;
 
 const BYTES: usize = 56;
-const SEEN_AT: u64 = 40;
 const HITS_AT: u64 = 48;
 
 /// Which calls fail.
@@ -101,12 +100,7 @@ impl Control {
         self.write(&0u32.to_le_bytes(), 0)
     }
 
-    /// Calls of the kind since it was armed.
-    pub(super) fn seen(&self) -> u64 {
-        self.read(SEEN_AT)
-    }
-
-    /// Those that failed.
+    /// Calls that failed since it was armed.
     pub(super) fn hits(&self) -> u64 {
         self.read(HITS_AT)
     }
@@ -152,6 +146,6 @@ mod tests {
         assert_eq!(bytes[32..40], [0, 0, 0, 0, 1, 0, 0, 0]);
         control.disarm().unwrap();
         assert_eq!(std::fs::read(control.path()).unwrap()[0], 0);
-        assert_eq!((control.seen(), control.hits()), (0, 0));
+        assert_eq!(control.hits(), 0);
     }
 }

@@ -38,7 +38,6 @@ pub(super) struct Ledger {
     /// The keys of doubtful batches.
     frozen: HashSet<(usize, u32)>,
     next_key: u32,
-    acked: u64,
 }
 
 /// A batch that was answered by an error.
@@ -56,13 +55,7 @@ impl Ledger {
             doubtful: Vec::new(),
             frozen: HashSet::new(),
             next_key: KEYS_FROM + KEYS_DRAWN as u32,
-            acked: 0,
         }
-    }
-
-    /// Batches that were acknowledged.
-    pub(super) fn acked(&self) -> u64 {
-        self.acked
     }
 
     /// Plans a batch of what is there before the disk fails.
@@ -116,7 +109,6 @@ impl Ledger {
     /// A batch was acknowledged.
     pub(super) fn done(&mut self, step: StepNumber) {
         self.journal.acked(step, now_ns());
-        self.acked += 1;
     }
 
     /// A batch was answered by an error, or not at all.

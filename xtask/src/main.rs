@@ -26,6 +26,8 @@ mod main_job;
 mod limits;
 mod soak;
 mod crash;
+mod power;
+mod faults;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,10 @@ Tasks:
             (see `cargo xtask soak --help`)
   crash     Kill a server 300 times under load at each level of durability, and see that nothing is
             lost or doubled (see `cargo xtask crash --help`)
+  power     Cut the power of a server's disk at 2000 moments for each level of durability, and see that
+            what was promised is there (see `cargo xtask power --help`)
+  faults    Let a server's disk fail in some 500 ways, and see that it says so and loses nothing
+            (see `cargo xtask faults --help`)
 
 Options of test and ci:
   --long     Run 5000 sequences of each model test (sets RHASH_MODEL_SEQUENCES)
@@ -82,6 +88,8 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "limits" => limits::run(rest),
         "soak" => soak::run(rest),
         "crash" => crash::run(rest),
+        "power" => power::run(rest),
+        "faults" => faults::run(rest),
         "hostile" if rest.is_empty() => checks::hostile(),
         "hostile" => Err(Failure::Usage("hostile takes no options".to_owned())),
         "-h" | "--help" | "help" => {

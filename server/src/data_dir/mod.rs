@@ -117,11 +117,17 @@ pub(crate) struct DataDir {
 impl DataDir {
     /// Locks the directory, which is made where there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, DataDirError> {
-        fs::create_dir_all(path).map_err(io_error("make the directory", path))?;
+        let made = make_dir(path).map_err(io_error("make the directory", path))?;
         let lock = lock(path)?;
         let secret = match fs::read(path.join("IDENTITY")) {
             Ok(bytes) => read_identity(path, &bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_identity(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // IMPORTANT: before anything is promised, or after a power cut nobody finds the directory.
+                for dir in made {
+                    sync_name(&dir).map_err(io_error("sync the name of", &dir))?;
+                }
+                make_identity(path)?
+            }
             Err(error) => return Err(io_error("read", &path.join("IDENTITY"))(error)),
         };
         Ok(Self {
@@ -192,6 +198,22 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<File> {
         File::open(dir)?.sync_all()?;
     }
     Ok(file)
+}
+
+/// Makes a directory with those above it, where there are none; returns it, and those that were made.
+fn make_dir(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let above = path.ancestors().skip(1);
+    let missing = above.take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+    let made = std::iter::once(path).chain(missing);
+    let made = made.map(Path::to_owned).collect();
+    fs::create_dir_all(path)?;
+    Ok(made)
+}
+
+/// Brings the name of a directory to stable storage.
+fn sync_name(dir: &Path) -> io::Result<()> {
+    let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+    File::open(above.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn lock(path: &Path) -> Result<File, DataDirError> {

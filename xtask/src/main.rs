@@ -26,6 +26,9 @@ mod main_job;
 mod limits;
 mod soak;
 mod crash;
+mod damage;
+mod cuts;
+mod start;
 
 use std::process::ExitCode;
 
@@ -52,6 +55,11 @@ Tasks:
             (see `cargo xtask soak --help`)
   crash     Kill a server 300 times under load at each level of durability, and see that nothing is
             lost or doubled (see `cargo xtask crash --help`)
+  damage    Damage the files of data directories in 10,000 ways, and see that nothing wrong is ever read
+            (see `cargo xtask damage --help`)
+  cuts      Cut clients off while they write, and an index build's connection 500 times, and see that each batch
+            is whole or absent (see `cargo xtask cuts --help`)
+  start     Time the start after a kill with 10 GB of cold data and a full log (see `cargo xtask start --help`)
 
 Options of test and ci:
   --long     Run 5000 sequences of each model test (sets RHASH_MODEL_SEQUENCES)
@@ -82,6 +90,11 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "limits" => limits::run(rest),
         "soak" => soak::run(rest),
         "crash" => crash::run(rest),
+        "damage" => damage::run(rest),
+        damage::WORKER_TASK => damage::work(rest),
+        "cuts" => cuts::run(rest),
+        cuts::CLIENT_TASK => cuts::client(rest),
+        "start" => start::run(rest),
         "hostile" if rest.is_empty() => checks::hostile(),
         "hostile" => Err(Failure::Usage("hostile takes no options".to_owned())),
         "-h" | "--help" | "help" => {

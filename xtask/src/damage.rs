@@ -157,6 +157,8 @@ fn run_one(setting: &Setting, number: u64) -> Result<(), Failure> {
     })?;
     match violations {
         0 => Ok(()),
-        count => Err(Failure::Failed(format!("case {number}: {count} violations"))),
+        count => Err(Failure::Failed(format!(
+            "case {number}: {count} violations"
+        ))),
     }
 }

@@ -100,18 +100,30 @@ impl Start<'_> {
         self.runtime.block_on(written.load_cold(server.address()))?;
         server.stop(WAIT)?;
         let seconds = began.elapsed().as_secs_f64();
-        say!("xtask: start: {} entries in {seconds:.1} s; filling the log …", written.cold);
+        say!(
+            "xtask: start: {} entries in {seconds:.1} s; filling the log …",
+            written.cold
+        );
         let began = Instant::now();
         // It would be cut at half of its limit.
         let mut server = self.start("fill", options.log_bytes * 2)?;
         let full = options.log_bytes / 100 * FULL_PERCENT;
-        let filled = self.runtime.block_on(written.fill_log(server.address(), full));
+        let filled = self
+            .runtime
+            .block_on(written.fill_log(server.address(), full));
         server.kill(WAIT)?;
         let (written, log_bytes) = filled?;
         let seconds = began.elapsed().as_secs_f64();
-        say!("xtask: start: {} writes in {seconds:.1} s; killed", written.logged);
+        say!(
+            "xtask: start: {} writes in {seconds:.1} s; killed",
+            written.logged
+        );
         let name = "the log is full when the server is killed";
-        let detail = format!("{} of {}", mebibytes(log_bytes), mebibytes(options.log_bytes));
+        let detail = format!(
+            "{} of {}",
+            mebibytes(log_bytes),
+            mebibytes(options.log_bytes)
+        );
         let is_full = log_bytes >= options.log_bytes / 100 * FULL_PERCENT_MIN;
         checks.check(name, is_full, detail);
         self.judge(written, checks)
@@ -158,7 +170,11 @@ impl Start<'_> {
         checks.check(
             "it keeps its memory limit meanwhile",
             most < limit,
-            format!("RssAnon + RssShmem at most {} of {}", mebibytes(most), mebibytes(limit)),
+            format!(
+                "RssAnon + RssShmem at most {} of {}",
+                mebibytes(most),
+                mebibytes(limit)
+            ),
         );
         let looked = &started.looked;
         let example = looked.example.as_deref().unwrap_or_default();

@@ -105,7 +105,11 @@ async fn write_batches(
     number: u64,
     answered: &mut impl FnMut(u64),
 ) -> Result<(), Error> {
-    let table: Table = client.table(TABLE).cache_policy(CachePolicy::WriteBack).open().await?;
+    let table: Table = client
+        .table(TABLE)
+        .cache_policy(CachePolicy::WriteBack)
+        .open()
+        .await?;
     answered(0);
     for batch in 0u64.. {
         let name = Name {
@@ -141,7 +145,10 @@ mod tests {
             for (part, (key, _)) in (0..).zip(&entries) {
                 assert_eq!(Name::of_key(key), Some((name, part)));
             }
-            let bytes: usize = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+            let bytes: usize = entries
+                .iter()
+                .map(|(key, value)| key.len() + value.len())
+                .sum();
             let fits = bytes < rhash_protocol::limits::BATCH_BYTES_TARGET;
             assert!(fits || !name.is_flushed(), "{bytes} bytes of one flush");
         }

@@ -71,7 +71,11 @@ pub(super) fn run(rig: &Rig<'_>, checks: &mut Checklist) -> Result<(), Failure> 
     let name = format!("{level}: each batch is whole or absent, and nothing else is there");
     checks.check(&name, before.is_right(), detail);
     let name = format!("{level}: and so after the server was killed");
-    checks.check(&name, after.is_right() && after == before, after.to_string());
+    checks.check(
+        &name,
+        after.is_right() && after == before,
+        after.to_string(),
+    );
     let name = format!("{level}: clients were cut off while they wrote");
     let cut = figures.cuts + options.processes;
     let detail = format!("{cut} of {}", options.clients);
@@ -248,9 +252,8 @@ async fn look(address: &str, seed: u64, answered: &Answered) -> Result<Seen, Fai
     let mut entries = table.iter();
     while let Some(entry) = entries.next().await {
         let (key, value) = entry?;
-        let named = Name::of_key(&key).filter(|(name, part)| {
-            *part < name.parts(seed) && value == name.value(seed, *part)
-        });
+        let named = Name::of_key(&key)
+            .filter(|(name, part)| *part < name.parts(seed) && value == name.value(seed, *part));
         match named {
             Some((name, part)) => *parts.entry(name).or_default() |= 1 << part,
             None => {
@@ -327,7 +330,10 @@ mod tests {
             client: 0,
             batch: 0,
         };
-        assert_eq!(judged(|parts| *parts.get_mut(&first).unwrap() &= !2).torn, 1);
+        assert_eq!(
+            judged(|parts| *parts.get_mut(&first).unwrap() &= !2).torn,
+            1
+        );
         assert_eq!(judged(|parts| drop(parts.remove(&first))).lost, 1);
         let never = Name {
             client: 1,

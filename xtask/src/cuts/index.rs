@@ -189,11 +189,7 @@ pub(super) fn run(rig: &Rig<'_>, checks: &mut Checklist) -> Result<(), Failure> 
     let detail = format!(
         "{} cuts ({} on the way to the server, {} back, {} inside of a frame), {} ends of the server \
          ({killed} of them kills), {loads} loads, {seconds:.1} s",
-        figures.cuts,
-        figures.up,
-        figures.down,
-        figures.in_frames,
-        options.restarts,
+        figures.cuts, figures.up, figures.down, figures.in_frames, options.restarts,
     );
     let enough = figures.cuts >= options.cuts && figures.up > 0 && figures.down > 0;
     checks.check(&name, enough, detail);
@@ -227,8 +223,7 @@ async fn build(
     let client = connect(client, &proxy.address()).await?;
     let tables = Tables::open(&client).await?;
     for number in 0..LOADS_MAX {
-        let is_enough =
-            proxy.figures().cuts >= cuts && progress.restarts.load(Relaxed) >= restarts;
+        let is_enough = proxy.figures().cuts >= cuts && progress.restarts.load(Relaxed) >= restarts;
         if is_enough && number >= LOADS_MIN {
             client.shutdown().await?;
             return Ok(number);
@@ -275,7 +270,10 @@ async fn read(address: String) -> Result<Whole, Failure> {
     let client = Client::connect(&address).await?;
     let tables = Tables::open(&client).await?;
     let mut whole = Whole::default();
-    for (table, into) in [&tables.lengths, &tables.documents].into_iter().zip(&mut whole) {
+    for (table, into) in [&tables.lengths, &tables.documents]
+        .into_iter()
+        .zip(&mut whole)
+    {
         let mut entries = table.iter();
         while let Some(entry) = entries.next().await {
             let (key, value) = entry?;
@@ -337,13 +335,19 @@ fn differing(
     one: &BTreeMap<Vec<u8>, Vec<u8>>,
     other: &BTreeMap<Vec<u8>, Vec<u8>>,
 ) -> Vec<String> {
-    let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
+    let keys = one
+        .keys()
+        .chain(other.keys().filter(|key| !one.contains_key(*key)));
     let differs = |key: &&Vec<u8>| one.get(*key) != other.get(*key);
     keys.filter(differs)
         .map(|key| {
             let bytes = |map: &BTreeMap<Vec<u8>, Vec<u8>>| map.get(key).map(Vec::len);
             let key = String::from_utf8_lossy(key);
-            format!("{table} {key}: {:?} bytes, not {:?}", bytes(one), bytes(other))
+            format!(
+                "{table} {key}: {:?} bytes, not {:?}",
+                bytes(one),
+                bytes(other)
+            )
         })
         .collect()
 }

@@ -104,10 +104,17 @@ mod tests {
         };
         let options = parse(&["--quick", "--clients", "5", "--durability", "always"]);
         let options = options.unwrap().unwrap();
-        assert_eq!((options.clients, options.processes, options.cuts), (5, 5, 60));
+        assert_eq!(
+            (options.clients, options.processes, options.cuts),
+            (5, 5, 60)
+        );
         assert_eq!(options.levels, ["always"]);
         assert!(parse(&["-h"]).unwrap().is_none());
-        for words in [&["--durability", "none"][..], &["--cuts"], &["--clients", "x"]] {
+        for words in [
+            &["--durability", "none"][..],
+            &["--cuts"],
+            &["--clients", "x"],
+        ] {
             assert!(matches!(parse(words), Err(Failure::Usage(_))), "{words:?}");
         }
     }

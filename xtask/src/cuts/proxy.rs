@@ -232,7 +232,9 @@ async fn carry(
             Ok(0) | Err(_) => return Ended::Itself,
             Ok(count) => count,
         };
-        let count = left.map_or(count, |left| count.min(usize::try_from(left).unwrap_or(count)));
+        let count = left.map_or(count, |left| {
+            count.min(usize::try_from(left).unwrap_or(count))
+        });
         if to.write_all(&buffer[..count]).await.is_err() {
             return Ended::Itself;
         }
@@ -322,7 +324,10 @@ mod tests {
         let mut back = 0;
         let mut buffer = [0; 100];
         while back < bytes {
-            match tokio::time::timeout(WAIT, stream.read(&mut buffer)).await.unwrap() {
+            match tokio::time::timeout(WAIT, stream.read(&mut buffer))
+                .await
+                .unwrap()
+            {
                 Ok(0) | Err(_) => break,
                 Ok(count) => back += count,
             }
@@ -384,7 +389,11 @@ mod tests {
                 frames.pass(part);
                 passed += part.len();
                 let is_end = [20, 45, bytes.len()].contains(&passed);
-                assert_eq!(frames.is_inside(), !is_end, "{passed} bytes in steps of {step}");
+                assert_eq!(
+                    frames.is_inside(),
+                    !is_end,
+                    "{passed} bytes in steps of {step}"
+                );
             }
         }
     }

@@ -165,12 +165,20 @@ impl Base {
             (count > 0).then(|| format!("{count} x {}", kind.name()))
         });
         let kinds: Vec<String> = kinds.collect();
-        format!("{}: {}; {} batches", self.name, kinds.join(", "), self.content.end())
+        format!(
+            "{}: {}; {} batches",
+            self.name,
+            kinds.join(", "),
+            self.content.end()
+        )
     }
 
     /// The older copies of a file that differ from it.
     pub(super) fn older_copies(&self, path: &Path, bytes: &[u8]) -> Vec<Vec<u8>> {
-        let copies = self.older.iter().flat_map(|older| fs::read(older.join(path)));
+        let copies = self
+            .older
+            .iter()
+            .flat_map(|older| fs::read(older.join(path)));
         copies.filter(|copy| copy != bytes).collect()
     }
 
@@ -202,7 +210,8 @@ fn kind_of(path: &Path) -> Option<FileKind> {
 /// Finds the last segment that has records.
 fn mark_last_segment(dir: &Path, files: &mut [BaseFile]) -> Result<(), Failure> {
     for file in files.iter_mut().rev() {
-        if file.kind == FileKind::LogBefore && !log_file::records(&read(dir, &file.path)?).is_empty()
+        if file.kind == FileKind::LogBefore
+            && !log_file::records(&read(dir, &file.path)?).is_empty()
         {
             file.kind = FileKind::LogEnd;
             break;
@@ -281,7 +290,9 @@ pub(super) fn build(
         copy(1)?;
         if level == "everysec" {
             builder.copy(&bases.join("stopped"))?;
-            copy_tree(&bases.join("everysec.0"), &bases.join("stopped.0"), &|_| false)?;
+            copy_tree(&bases.join("everysec.0"), &bases.join("stopped.0"), &|_| {
+                false
+            })?;
         }
         let filled = builder.run(&[&history.logged])?;
         filled.rest()?;
@@ -370,7 +381,11 @@ impl Filling<'_> {
             let stats = self.builder.runtime.block_on(self.client.stats())?;
             let now = listing(&self.builder.dir)?;
             let is_cut = stats.log_bytes < LOG_LIMIT_BYTES / 2;
-            alike = if is_cut && now == before { alike + 1 } else { 0 };
+            alike = if is_cut && now == before {
+                alike + 1
+            } else {
+                0
+            };
             before = now;
         }
         Ok(())
@@ -383,14 +398,18 @@ impl Filling<'_> {
             return Ok(());
         }
         let dir = self.builder.dir.display();
-        Err(Failure::Failed(format!("the server of {dir} stopped with {status}")))
+        Err(Failure::Failed(format!(
+            "the server of {dir} stopped with {status}"
+        )))
     }
 
     fn kill(mut self) -> Result<(), Failure> {
         self.server.kill(DEADLINE)?;
         // There is nobody any more to say goodbye to.
         self.builder.runtime.block_on(async {
-            tokio::time::timeout(LOOK_EVERY, self.client.shutdown()).await.ok();
+            tokio::time::timeout(LOOK_EVERY, self.client.shutdown())
+                .await
+                .ok();
         });
         Ok(())
     }
@@ -479,7 +498,10 @@ mod tests {
         assert_eq!(kind("sled/db"), Some(FileKind::SledDb));
         assert_eq!(kind("sled-1/snap.00001"), Some(FileKind::SledSnapshot));
         assert_eq!(kind("sled/conf"), Some(FileKind::SledOther));
-        assert_eq!(kind("log/00000000000000000001.log"), Some(FileKind::LogBefore));
+        assert_eq!(
+            kind("log/00000000000000000001.log"),
+            Some(FileKind::LogBefore)
+        );
     }
 
     #[test]

@@ -108,8 +108,7 @@ pub(super) fn run(place: &Place<'_>, number: u64) -> Result<Outcome, Failure> {
         false => case.run_here()?,
     };
     case.judge_words(ending);
-    fs::remove_dir_all(&case.dir)
-        .map_err(|error| Failure::new(case.dir.display(), error))?;
+    fs::remove_dir_all(&case.dir).map_err(|error| Failure::new(case.dir.display(), error))?;
     for panic in panics::take() {
         case.violations.push(format!("a panic: {panic}"));
     }
@@ -201,7 +200,8 @@ impl<'a> Case<'a> {
         let differs = |(at, (one, other)): (usize, (&u8, &u8))| (one != other).then_some(at);
         let places = self.original.iter().zip(damaged).enumerate();
         for at in places.filter_map(differs) {
-            file.write_all_at(&damaged[at..=at], at as u64).map_err(fail)?;
+            file.write_all_at(&damaged[at..=at], at as u64)
+                .map_err(fail)?;
         }
         Ok(())
     }
@@ -398,7 +398,8 @@ impl<'a> Case<'a> {
             FileKind::LogEnd | FileKind::LogBefore | FileKind::Run
         );
         let placeless = |text: &&String| !text.contains("byte ") && !text.contains("format ");
-        if has_places && self.harm.is_in_place()
+        if has_places
+            && self.harm.is_in_place()
             && let Some(text) = self.said.iter().find(placeless).cloned()
         {
             self.violations

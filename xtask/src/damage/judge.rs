@@ -28,11 +28,7 @@ pub(super) struct Judgement {
 }
 
 /// Reads all through `reader`; the last batches up to `given_up_max` may be missing.
-pub(super) fn judge(
-    reader: &mut dyn Reader,
-    content: &Content,
-    given_up_max: usize,
-) -> Judgement {
+pub(super) fn judge(reader: &mut dyn Reader, content: &Content, given_up_max: usize) -> Judgement {
     let earliest = content.end().saturating_sub(given_up_max);
     let mut judge = Judge {
         reader,
@@ -214,7 +210,10 @@ fn describe(
         Some(value) => format!("has {} bytes that it never had", value.len()),
     };
     let must = must.map_or("nothing".to_owned(), |must| format!("{} bytes", must.len()));
-    format!("{what}: \"{}\" {state}, not {must}", String::from_utf8_lossy(key))
+    format!(
+        "{what}: \"{}\" {state}, not {must}",
+        String::from_utf8_lossy(key)
+    )
 }
 
 #[cfg(test)]

@@ -71,8 +71,7 @@ pub(super) fn batches_given_up(original: &[u8], damaged: Option<&[u8]>) -> usize
         return 0;
     };
     let vouches = |later: &RecordAt| {
-        let is_whole =
-            damaged.get(later.start..later.end) == original.get(later.start..later.end);
+        let is_whole = damaged.get(later.start..later.end) == original.get(later.start..later.end);
         is_whole && later.number.saturating_sub(u64::from(later.unsynced)) >= bad.number
     };
     if records[first_bad + 1..].iter().any(vouches) {

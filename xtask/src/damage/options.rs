@@ -89,7 +89,10 @@ mod tests {
         };
         let options = parse(&["--quick", "--seed", "9", "--case", "12"]).unwrap();
         let options = options.unwrap();
-        assert_eq!((options.cases, options.seed, options.case), (300, 9, Some(12)));
+        assert_eq!(
+            (options.cases, options.seed, options.case),
+            (300, 9, Some(12))
+        );
         assert!(parse(&["--help"]).unwrap().is_none());
         for words in [&["--flips"][..], &["--flips", "many"], &["--bits"]] {
             assert!(matches!(parse(words), Err(Failure::Usage(_))), "{words:?}");

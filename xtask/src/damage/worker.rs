@@ -167,7 +167,10 @@ pub(crate) fn work(arguments: &[String]) -> Result<(), Failure> {
     let [from, to, seed, checks, bases, work, binary] = arguments else {
         return Err(Failure::Usage(format!("{TASK} is for `damage` alone")));
     };
-    let (from, to) = (crate::sizes::number(TASK, from)?, crate::sizes::number(TASK, to)?);
+    let (from, to) = (
+        crate::sizes::number(TASK, from)?,
+        crate::sizes::number(TASK, to)?,
+    );
     let setting = Setting {
         bases: PathBuf::from(bases),
         work: PathBuf::from(work).join(format!("{}", std::process::id())),

@@ -223,12 +223,18 @@ mod tests {
             cold: 10,
             logged: 9,
         };
-        let over: Vec<u64> = (0..9).filter_map(|number| written.is_over(number)).collect();
+        let over: Vec<u64> = (0..9)
+            .filter_map(|number| written.is_over(number))
+            .collect();
         assert_eq!(over, [0, 1, 2]);
         for number in 0..10 {
             let (value, is_over) = written.must_be_cold(number);
             assert_eq!(is_over, number < 3);
-            let bytes = if is_over { LOGGED_VALUE_BYTES } else { COLD_VALUE_BYTES };
+            let bytes = if is_over {
+                LOGGED_VALUE_BYTES
+            } else {
+                COLD_VALUE_BYTES
+            };
             assert_eq!(value.len(), bytes);
         }
         assert_eq!(Written::cold_for(10 * 1016), 10);

@@ -98,7 +98,10 @@ mod tests {
         };
         let options = parse(&["--quick", "--log", "32M", "--within", "3"]).unwrap();
         let options = options.unwrap();
-        assert_eq!((options.cold_bytes, options.log_bytes), (300 << 20, 32 << 20));
+        assert_eq!(
+            (options.cold_bytes, options.log_bytes),
+            (300 << 20, 32 << 20)
+        );
         assert_eq!(options.within, Duration::from_secs(3));
         assert!(parse(&["--help"]).unwrap().is_none());
         for words in [&["--cold"][..], &["--cold", "much"], &["10G"]] {

@@ -7,6 +7,7 @@ mod rig;
 mod batch;
 mod crowd;
 mod index;
+mod command;
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         let rig = Rig {
             options: &options,
             level,
-            binary: &binaries.join("rhash-server"),
+            binaries: &binaries,
             stage: &stage,
             runtime: &runtime,
         };
@@ -59,6 +60,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         crowd::run(&rig, &mut checks)?;
         say!("xtask: cuts: {level}: an index, {} cuts …", options.cuts);
         index::run(&rig, &mut checks)?;
+        say!("xtask: cuts: {level}: `rhash index` …");
+        command::run(&rig, &mut checks)?;
         place::empty_directory(&stage)?;
     }
     checks.outcome("cuts")

@@ -122,8 +122,8 @@ async fn cut_sessions(
 async fn cut_session(address: &str, seed: u64, client: u64) -> Result<(Figures, u64), Failure> {
     let plan = Plan {
         cuts: 1,
-        up_bytes_max: UP_BYTES_MAX,
-        down_bytes_max: DOWN_BYTES_MAX,
+        up_bytes: (1, UP_BYTES_MAX),
+        down_bytes: (1, DOWN_BYTES_MAX),
         once: true,
         seed: seed.wrapping_mul(31).wrapping_add(client),
     };

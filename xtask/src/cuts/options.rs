@@ -14,13 +14,16 @@ At each level of durability: processes of clients that are killed, and clients w
 proxy, while they write batches of many keys to a named table; then the server is killed, too, and started again.
 Each batch that was answered is there, each other one whole or not at all, and nothing else.
 Then an index is built through a proxy that cuts its connection again and again, while the server is killed or
-stopped, and started. It must equal, list by list, one that was built without any cut.
+stopped, and started. It must equal, list by list, one that was built without any cut. Last, `rhash index` itself
+does the same to the text of PATH.
 
 Options:
   --clients COUNT       Clients that are cut off, for each level [default: 1000]
   --processes COUNT     How many of them are processes that are killed [default: 60]
   --cuts COUNT          Cuts while the index is built [default: 500]
   --restarts COUNT      Ends of the server while it is built [default: 20]
+  --corpus PATH         What `rhash index` indexes [default: the crates that cargo has; with --quick the
+                        sources of rhash]
   --quick               60 clients, 10 of them processes; 60 cuts and 4 restarts
   --durability LEVEL    everysec or always; both if nothing is said
   --mem-limit SIZE      The servers' memory limit [default: 24M]
@@ -36,6 +39,8 @@ pub(super) struct Options {
     pub(super) processes: u64,
     pub(super) cuts: u64,
     pub(super) restarts: u64,
+    pub(super) corpus: Option<PathBuf>,
+    pub(super) quick: bool,
     pub(super) levels: Vec<String>,
     pub(super) mem_limit_bytes: u64,
     pub(super) seed: u64,
@@ -51,6 +56,8 @@ impl Options {
             processes: 60,
             cuts: 500,
             restarts: 20,
+            corpus: None,
+            quick: false,
             levels: vec!["everysec".to_owned(), "always".to_owned()],
             mem_limit_bytes: 24 << 20,
             seed: 1,
@@ -67,12 +74,14 @@ impl Options {
                 "-h" | "--help" => return Ok(None),
                 "--debug" => options.debug = true,
                 "--quick" => {
+                    options.quick = true;
                     (options.clients, options.processes) = (60, 10);
                     (options.cuts, options.restarts) = (60, 4);
                 }
                 "--clients" => options.clients = number(option, value()?)?,
                 "--processes" => options.processes = number(option, value()?)?,
                 "--cuts" => options.cuts = number(option, value()?)?,
+                "--corpus" => options.corpus = Some(PathBuf::from(value()?)),
                 "--restarts" => options.restarts = number(option, value()?)?,
                 "--durability" => match value()? {
                     level @ ("everysec" | "always") => options.levels = vec![level.to_owned()],

@@ -27,10 +27,10 @@ const CONNECT_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Plan {
     /// How many, at least.
     pub(super) cuts: u64,
-    /// A connection lives for at most so many bytes from the client, …
-    pub(super) up_bytes_max: u64,
+    /// A connection lives for so many bytes from the client, at least and at most, …
+    pub(super) up_bytes: (u64, u64),
     /// … or so many from the server; which of the two is drawn for each.
-    pub(super) down_bytes_max: u64,
+    pub(super) down_bytes: (u64, u64),
     /// Takes no connection after its first cut.
     pub(super) once: bool,
     pub(super) seed: u64,
@@ -157,12 +157,12 @@ impl Shared {
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         match rng.bool() {
             true => Allowance {
-                up_bytes: Some(rng.u64(1..=self.plan.up_bytes_max)),
+                up_bytes: Some(rng.u64(self.plan.up_bytes.0..=self.plan.up_bytes.1)),
                 down_bytes: None,
             },
             false => Allowance {
                 up_bytes: None,
-                down_bytes: Some(rng.u64(1..=self.plan.down_bytes_max)),
+                down_bytes: Some(rng.u64(self.plan.down_bytes.0..=self.plan.down_bytes.1)),
             },
         }
     }
@@ -306,8 +306,8 @@ mod tests {
     fn plan(cuts: u64) -> Plan {
         Plan {
             cuts,
-            up_bytes_max: 50,
-            down_bytes_max: 50,
+            up_bytes: (1, 50),
+            down_bytes: (1, 50),
             once: false,
             seed: 5,
         }

@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 pub(super) struct Rig<'a> {
     pub(super) options: &'a Options,
     pub(super) level: &'a str,
-    pub(super) binary: &'a Path,
+    pub(super) binaries: &'a Path,
     pub(super) stage: &'a Path,
     pub(super) runtime: &'a Runtime,
 }
@@ -27,7 +27,7 @@ impl Rig<'_> {
     /// one was, or at any.
     pub(super) fn start(&self, name: &str, address: Option<&str>) -> Result<Server, Failure> {
         let data = name.split('-').next().unwrap_or(name);
-        let mut command = Command::new(self.binary);
+        let mut command = Command::new(self.binaries.join("rhash-server"));
         command
             .arg("--mem-limit")
             .arg(self.options.mem_limit_bytes.to_string());

@@ -58,7 +58,7 @@ struct Load {
 impl Load {
     fn new(seed: u64, number: u64) -> Self {
         let mut rng = Rng::with_seed(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut bytes = |rng: &mut Rng, bytes_max: usize| {
+        let bytes = |rng: &mut Rng, bytes_max: usize| {
             let mut bytes = vec![0; rng.usize(1..=bytes_max)];
             rng.fill(&mut bytes);
             bytes

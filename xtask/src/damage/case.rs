@@ -421,7 +421,8 @@ fn draw_file<'a>(rng: &mut Rng, base: &'a Base) -> &'a BaseFile {
     let kinds = FileKind::ALL.iter().copied();
     let has = |kind: &FileKind| base.files.iter().any(|file| file.kind == *kind);
     let kinds: Vec<FileKind> = kinds.filter(has).collect();
-    let mut draw = rng.usize(..kinds.iter().map(|kind| kind.weight()).sum());
+    let weights: usize = kinds.iter().map(|kind| kind.weight()).sum();
+    let mut draw = rng.usize(..weights);
     let mut drawn = kinds[0];
     for kind in kinds {
         if draw < kind.weight() {

@@ -46,7 +46,8 @@ pub(super) fn judge(reader: &mut dyn Reader, content: &Content, given_up_max: us
         judge.count(table);
         judge.scan(table);
     }
-    if let Some(latest) = judge.moments().next_back() {
+    let latest = judge.moments().next_back();
+    if let Some(latest) = latest {
         judge.judgement.given_up = content.end() - latest;
     }
     judge.judgement

@@ -21,7 +21,7 @@ pub(super) struct RecordAt {
     start: usize,
     end: usize,
     number: u64,
-    /// So many before it may not have been on stable storage.
+    /// The last that was on stable storage had a number that is so much smaller.
     unsynced: u32,
     is_batch: bool,
 }
@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_bad_record_that_a_later_one_vouches_for_is_no_torn_tail() {
-        // The fourth says that all but the third were safe.
-        let whole = segment(&[(1, 0, 4), (2, 1, 1), (3, 1, 1), (4, 1, 1)]);
+        // The fourth says that the two first were safe.
+        let whole = segment(&[(1, 1, 4), (2, 2, 1), (3, 2, 1), (4, 2, 1)]);
         assert_eq!(records(&whole).len(), 4);
         let given_up = |at| batches_given_up(&whole, Some(&flipped(&whole, at)));
         let record = |number: usize| HEADER_BYTES + 28 * number;
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_is_given_up() {
-        let whole = segment(&[(1, 0, 4), (2, 0, 1), (3, 0, 1), (4, 0, 1)]);
+        let whole = segment(&[(1, 1, 4), (2, 1, 1), (3, 1, 1), (4, 1, 1)]);
         let cut = |bytes: usize| batches_given_up(&whole, Some(&whole[..bytes]));
         assert_eq!((cut(10), cut(HEADER_BYTES)), (3, 3));
         assert_eq!((cut(HEADER_BYTES + 28), cut(HEADER_BYTES + 57)), (3, 2));

@@ -28,6 +28,9 @@ mod soak;
 mod crash;
 mod power;
 mod faults;
+mod damage;
+mod cuts;
+mod start;
 
 use std::process::ExitCode;
 
@@ -58,6 +61,11 @@ Tasks:
             what was promised is there (see `cargo xtask power --help`)
   faults    Let a server's disk fail in some 500 ways, and see that it says so and loses nothing
             (see `cargo xtask faults --help`)
+  damage    Damage the files of data directories in 10,000 ways, and see that nothing wrong is ever read
+            (see `cargo xtask damage --help`)
+  cuts      Cut clients off while they write, and an index build's connection 500 times, and see that each batch
+            is whole or absent (see `cargo xtask cuts --help`)
+  start     Time the start after a kill with 10 GB of cold data and a full log (see `cargo xtask start --help`)
 
 Options of test and ci:
   --long     Run 5000 sequences of each model test (sets RHASH_MODEL_SEQUENCES)
@@ -90,6 +98,11 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "crash" => crash::run(rest),
         "power" => power::run(rest),
         "faults" => faults::run(rest),
+        "damage" => damage::run(rest),
+        damage::WORKER_TASK => damage::work(rest),
+        "cuts" => cuts::run(rest),
+        cuts::CLIENT_TASK => cuts::client(rest),
+        "start" => start::run(rest),
         "hostile" if rest.is_empty() => checks::hostile(),
         "hostile" => Err(Failure::Usage("hostile takes no options".to_owned())),
         "-h" | "--help" | "help" => {

@@ -1,11 +1,13 @@
 //! Where long checks happen: the binaries, directories, and the machine.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::process::Process;
 use crate::step;
 
 /// The release binaries of rhash: those in `given`, or else built now.
@@ -17,6 +19,30 @@ pub(crate) fn binaries(given: Option<&Path>, deadline: Duration) -> Result<PathB
     build.args(["build", "--release", "--package", "rhash", "--bins"]);
     step::run("release build", &mut build, deadline)?;
     Ok(target_directory()?.join("release"))
+}
+
+/// Runs a task with release builds of itself and of rhash.
+pub(crate) fn run_released(
+    task: &str,
+    arguments: &[String],
+    build_limit: Duration,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let binaries = binaries(None, build_limit)?;
+    let mut build = step::cargo();
+    build.args(["build", "--release", "--package", "xtask"]);
+    step::run("release build of the task", &mut build, build_limit)?;
+    let mut command = Command::new(binaries.join("xtask"));
+    command.arg(task).args(arguments);
+    command.arg("--bin-dir").arg(&binaries);
+    command.current_dir(step::root());
+    let status = Process::start("xtask", &mut command, |_| ())?
+        .0
+        .wait(limit)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("{task} failed, as said above")))
 }
 
 /// Where cargo builds.

@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 /// The binaries as tests have them built.
 pub(crate) fn debug_binaries() -> Result<std::path::PathBuf, Failure> {
     let mut build = step::cargo();
-    build.args(["build", "--package", "rhash", "--bin", "rhash-server"]);
+    build.args(["build", "--package", "rhash", "--bins"]);
     step::run("build", &mut build, DEADLINE * 6)?;
     Ok(place::target_directory()?.join("debug"))
 }

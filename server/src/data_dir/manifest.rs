@@ -28,6 +28,9 @@ pub(crate) use super::edit::{Edit, Maker, TableState};
 /// The format of the manifest. Format 1 knew no log; a server writes it anew as 2.
 const MANIFEST_FORMAT: u32 = 2;
 const MANIFEST_FORMAT_MIN: u32 = 1;
+/// From this format on a manifest that is written anew ends with an [`Edit::Synced`], and takes its name only then:
+/// one without any has lost a part that was there.
+const MANIFEST_FORMAT_WHOLE: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"rhash-mf";
 const HEADER_BYTES: usize = 12;
@@ -384,6 +387,7 @@ fn replay(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(State, u64), DataDir
         });
     }
     let mut state = State::default();
+    let mut is_whole = found < MANIFEST_FORMAT_WHOLE;
     while !rest.is_empty() {
         let offset = bytes.len() - rest.len();
         let Some(payload) = take_record(&mut rest) else {
@@ -392,10 +396,14 @@ fn replay(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(State, u64), DataDir
                     "no record at byte {offset}, and the one at {later} says that it was on stable storage"
                 )));
             }
-            return Ok((state, (bytes.len() - offset) as u64));
+            if is_whole {
+                return Ok((state, (bytes.len() - offset) as u64));
+            }
+            break;
         };
         let edit = read_edit(payload)
             .map_err(|Malformed(what)| damaged(format!("{what} in the record at {offset}")))?;
+        is_whole |= matches!(edit, Edit::Synced { .. });
         if !state.apply(edit) {
             // Runs that should have gone are looked for when their table is opened, and missed there.
             tracing::warn!(
@@ -404,7 +412,13 @@ fn replay(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(State, u64), DataDir
             );
         }
     }
-    Ok((state, 0))
+    if is_whole {
+        return Ok((state, 0));
+    }
+    let end = bytes.len() - rest.len();
+    Err(damaged(format!(
+        "it ends at byte {end}, before the record that says how much of it was written"
+    )))
 }
 
 /// Where behind bytes that are no record one says that these were on stable storage when it was made: then

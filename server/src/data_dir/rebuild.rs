@@ -32,6 +32,8 @@ pub(crate) struct NotedRun {
 pub(crate) struct Logged {
     /// The number before that of the first record, if there is a log.
     pub(crate) before: Option<Lsn>,
+    /// The highest number of a table in it, whether that is still there or not.
+    pub(crate) last_table: TableId,
     /// Tables that it tells of.
     pub(crate) tables: BTreeMap<TableId, TableState>,
 }
@@ -68,9 +70,8 @@ pub(crate) fn rebuild(runs: &[NotedRun], logged: &Logged) -> State {
     for table in state.tables.values_mut() {
         table.marks.forget(state.checkpoint);
     }
-    let last = state.tables.keys().next_back().copied().unwrap_or(0);
     let last_of_runs = runs.iter().map(|run| run.table).max().unwrap_or(0);
-    state.next_table = last.max(last_of_runs).saturating_add(1);
+    state.next_table = logged.last_table.max(last_of_runs).saturating_add(1);
     state
 }
 
@@ -214,6 +215,7 @@ mod tests {
         assert_eq!(state.tables[&1].emptied, 40);
         let logged = Logged {
             before: Some(0),
+            last_table: 3,
             tables: BTreeMap::from([(1, table(41)), (3, table(0))]),
         };
         let state = rebuild(&runs, &logged);

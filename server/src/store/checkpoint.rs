@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rhash_protocol::{ErrorCode, Ops, WireError};
+use rhash_protocol::{ErrorCode, Ops, TableId, WireError};
 
 use super::{Store, StoreConfig, StoreError};
 use crate::{
@@ -45,9 +45,10 @@ impl Store {
         let (Some(dir), Some(manifest)) = (&config.data_dir, &self.shared.manifest) else {
             return Ok(());
         };
-        let (checkpoint, logs) = {
+        let (checkpoint, logs, next_table) = {
             let manifest = manifest.lock();
-            (manifest.state().checkpoint, manifest.state().logs)
+            let state = manifest.state();
+            (state.checkpoint, state.logs, state.next_table)
         };
         let dir = dir.join(LOG_DIR);
         if !logs && !dir.is_dir() {
@@ -59,7 +60,9 @@ impl Store {
             // What is damaged is set aside and told of.
             return Ok(());
         }
-        let found = read_log(&*files, options.mark, checkpoint + 1, |_, _| Ok(()))?;
+        let found = read_log(&*files, options.mark, checkpoint + 1, |_, record| {
+            check_table(&record, next_table)
+        })?;
         check_found(&*files, &found, logs)?;
         tell_torn(&found);
         Ok(())
@@ -388,6 +391,24 @@ fn sync_runs(table: &Table) -> Result<(), WireError> {
     let mut runs = table.runs().into_iter();
     runs.try_for_each(|run| run.sync())
         .map_err(|error| cold_error(&error))
+}
+
+/// Whether the manifest may know a record's table. It did before anything was logged of it, so one that does not has
+/// lost its end, and with it perhaps a table.
+fn check_table(record: &Record<'_>, next_table: TableId) -> Result<(), String> {
+    match record {
+        Record::Batch { table, .. }
+        | Record::Emptied { table, .. }
+        | Record::Table { table, .. }
+            if *table >= next_table =>
+        {
+            Err(format!(
+                "it is about table {table}, and MANIFEST knows of tables below {next_table} alone, so \
+                 its end is lost"
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn log_files(config: &StoreConfig, dir: PathBuf) -> Result<Arc<dyn LogFiles>, LogError> {

@@ -126,6 +126,12 @@ fn read_logged(
     };
     let mark = hasher.hash(b"rhash log").check;
     let mut apply = |_, record: Record<'_>| {
+        if let Record::Table { table, .. }
+        | Record::Batch { table, .. }
+        | Record::Emptied { table, .. } = &record
+        {
+            logged.last_table = logged.last_table.max(*table);
+        }
         match record {
             Record::Table { table, state } => {
                 let state = TableState::from_bytes(state).map_err(|Malformed(what)| what)?;

@@ -8,10 +8,10 @@ pub(super) type Values = RemoteHash<Vec<u8>, Vec<u8>, BytesCodec>;
 pub(super) type Lists = RemoteHash<Vec<u8>, List<u8>, BytesCodec>;
 
 /// Bytes of a key.
-pub(super) const KEY_BYTES: usize = 16;
+pub(crate) const KEY_BYTES: usize = 16;
 
 /// A number that looks random (splitmix64).
-pub(super) fn mix(number: u64) -> u64 {
+pub(crate) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -19,7 +19,7 @@ pub(super) fn mix(number: u64) -> u64 {
 }
 
 /// The key with this number.
-pub(super) fn key(seed: u64, number: u64) -> [u8; KEY_BYTES] {
+pub(crate) fn key(seed: u64, number: u64) -> [u8; KEY_BYTES] {
     let mut key = [0; KEY_BYTES];
     key[..8].copy_from_slice(&mix(seed ^ number).to_le_bytes());
     key[8..].copy_from_slice(&number.to_le_bytes());
@@ -41,7 +41,7 @@ pub(super) fn fill(content: u64, offset: u64, out: &mut [u8]) {
 }
 
 /// The first `bytes` bytes of a content.
-pub(super) fn content(content: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn content(content: u64, bytes: usize) -> Vec<u8> {
     let mut out = vec![0; bytes];
     fill(content, 0, &mut out);
     out

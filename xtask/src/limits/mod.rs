@@ -5,20 +5,17 @@
 //! is done to a server, `trial` watches one, `report` keeps what came out.
 
 mod options;
-mod data;
+pub(crate) mod data;
 mod cgroup;
 mod trial;
 mod report;
 mod scenario;
 
-use std::process::Command;
 use std::time::Instant;
 
 use crate::checklist::Checklist;
 use crate::failure::Failure;
 use crate::place;
-use crate::process::Process;
-use crate::step;
 use options::Options;
 use report::{Report, Summary};
 use trial::Stage;
@@ -30,7 +27,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         return Ok(());
     };
     if options.bin_dir.is_none() && cfg!(debug_assertions) {
-        return run_released(arguments, &options);
+        // A driver that is slower than the server would prove little.
+        let limit = options.deadline * (1 + options.scenarios.len() as u32);
+        return place::run_released("limits", arguments, options.deadline, limit);
     }
     let stage = Stage::prepare(&options)?;
     let mut summary = Summary::open(&options, &stage.results)?;
@@ -55,24 +54,4 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         stage.clean_up(&options)?;
     }
     checks.outcome("limits")
-}
-
-/// Does the same with release builds: a driver that is slower than the server would prove little.
-fn run_released(arguments: &[String], options: &Options) -> Result<(), Failure> {
-    let binaries = place::binaries(None, options.deadline)?;
-    let mut build = step::cargo();
-    build.args(["build", "--release", "--package", "xtask"]);
-    step::run("release build of the task", &mut build, options.deadline)?;
-    let mut command = Command::new(binaries.join("xtask"));
-    command.arg("limits").args(arguments);
-    command.arg("--bin-dir").arg(&binaries);
-    command.current_dir(step::root());
-    let limit = options.deadline * (1 + options.scenarios.len() as u32);
-    let status = Process::start("xtask", &mut command, |_| ())?
-        .0
-        .wait(limit)?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::Failed("limits failed, as said above".to_owned()))
 }

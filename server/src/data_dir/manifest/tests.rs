@@ -351,3 +351,27 @@ fn a_manifest_whose_sync_failed_is_written_anew_before_it_says_that_it_is_synced
     let (read, torn) = Manifest::open(dir.path()).expect("a manifest");
     assert_eq!((&read.state().tables, torn), (&manifest.state().tables, 0));
 }
+
+/// What was written anew took its name when all of it was on stable storage, so one that ends within that part is
+/// damaged; it was once read as a manifest of fewer tables, whose runs the start then removed.
+#[test]
+fn a_manifest_that_ends_before_what_was_written_anew_is_damaged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut manifest, _) = Manifest::open(dir.path()).expect("a manifest");
+    for edit in edits() {
+        manifest.record(edit).expect("a record");
+    }
+    manifest.rewrite().expect("written anew");
+    let path = dir.path().join("MANIFEST");
+    let whole = fs::read(&path).expect("a file");
+    assert!(Manifest::open(dir.path()).is_ok());
+    for length in 0..whole.len() {
+        let mut zeroed = whole.clone();
+        zeroed[length.max(HEADER_BYTES)..].fill(0);
+        for damaged in [&whole[..length], &zeroed] {
+            fs::write(&path, damaged).expect("a cut file");
+            let error = Manifest::open(dir.path()).expect_err("it is cut");
+            assert!(error.to_string().contains("MANIFEST is damaged"), "{error}");
+        }
+    }
+}

@@ -340,3 +340,32 @@ fn a_replay_that_spills_makes_no_later_one_apply_anything_twice() {
     let spilled: u64 = (1..4).map(|mib| crash_twice(mib << 20)).sum();
     assert!(spilled > 0, "no replay ran out of RAM");
 }
+
+/// A manifest that had lost the record of a new table was taken for one with a torn tail, and what the log said of the
+/// table for that of one which was closed later: the table was gone without a word.
+#[test]
+fn a_manifest_that_lost_a_table_which_the_log_knows_is_no_torn_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || try_open_logged(dir.path(), tiny(64), Durability::EverySec);
+    let store = open().expect("a store");
+    let manifest = dir.path().join("MANIFEST");
+    let before = fs::read(&manifest).expect("a manifest");
+    let table = open_table(&store, "late", TableKind::Values);
+    let put = Op::Put {
+        key: b"key",
+        value: b"value",
+    };
+    write(&table, &[put]).expect("a put");
+    let log = store.log().expect("a log");
+    log.wait_acked(log.last()).expect("it is written");
+    log.abandon();
+    drop((table, store));
+    let whole = fs::read(&manifest).expect("a manifest");
+    fs::write(&manifest, &before).expect("a cut manifest");
+    let error = open().expect_err("a table is lost");
+    assert!(error.to_string().contains("MANIFEST"), "{error}");
+    fs::write(&manifest, &whole).expect("a manifest");
+    let store = open().expect("a store");
+    let table = open_table(&store, "late", TableKind::Values);
+    assert_eq!(get_one(&table, b"key"), Some(b"value".to_vec()));
+}

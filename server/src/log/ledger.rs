@@ -59,7 +59,10 @@ impl Ledger {
                 }
             }
             // Their answers are this ledger's own.
-            Record::Emptied { .. } | Record::Ended { .. } | Record::Batch { by: None, .. } => {}
+            Record::Emptied { .. }
+            | Record::Ended { .. }
+            | Record::Batch { by: None, .. }
+            | Record::Table { .. } => {}
         }
     }
 

@@ -187,6 +187,7 @@ impl Peer {
             kind,
             codec: kind.map(|_| "bytes"),
             mode,
+            durability: None,
         };
         match self.call(open).await?.response()? {
             Response::Opened { table, .. } => Ok(table),

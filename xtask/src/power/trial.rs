@@ -42,7 +42,7 @@ pub(crate) struct Trial {
     pub(crate) what: String,
 }
 
-/// A server on the data directory below a root.
+/// A server on the data directory below a root, whose runs are in sled as long as they are small.
 pub(crate) fn server_command(binary: &Path, level: &str, root: &Path) -> Command {
     let mut command = Command::new(binary);
     command.args(["--mem-limit", "24M", "--log-limit", "1M", "--log", "warn"]);

@@ -129,7 +129,7 @@ impl ColdError {
 }
 
 /// Whether the error says that the disk or the quota on it is full.
-pub(super) fn is_disk_full(error: &io::Error) -> bool {
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

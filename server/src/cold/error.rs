@@ -79,10 +79,12 @@ pub enum ColdError {
         run: RunId,
     },
     /// sled failed; after an I/O error it stays unusable until the server starts again.
-    #[error("sled cannot {action}")]
+    #[error("sled cannot {action} {}", path.display())]
     Sled {
         /// What was tried.
         action: &'static str,
+        /// In which directory.
+        path: PathBuf,
         /// How it failed.
         source: Box<dyn Error + Send + Sync>,
     },

@@ -374,6 +374,7 @@ fn widen(action: &'static str, dir: &Path, error: sled::Error) -> ColdError {
         sled::Error::Io(source) if is_disk_full(&source) => ColdError::io(action, dir, source),
         error => ColdError::Sled {
             action,
+            path: dir.to_path_buf(),
             source: Box::new(error),
         },
     }

@@ -8,7 +8,7 @@ use rhash_protocol::{
 };
 
 use crate::{
-    cold::{ColdError, ColdStore},
+    cold::{ColdError, ColdStore, is_disk_full},
     counters::Counters,
     data_dir::{
         DataDirError,
@@ -113,8 +113,11 @@ pub(crate) fn error_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
         cause = error.source();
     }
     text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
@@ -136,8 +139,14 @@ pub(crate) fn cold_error(error: &ColdError) -> WireError {
 
 /// A data directory's error for a client.
 pub(crate) fn data_dir_error(error: &DataDirError) -> WireError {
-    WireError {
-        code: ErrorCode::Storage,
-        text: error_text(error),
+    match error {
+        DataDirError::Io { source, .. } if is_disk_full(source) => WireError {
+            code: ErrorCode::DiskFull,
+            text: format!("the disk is full: {}", error_text(error)),
+        },
+        _ => WireError {
+            code: ErrorCode::Storage,
+            text: error_text(error),
+        },
     }
 }

@@ -80,10 +80,11 @@ struct control {
     uint32_t error;
     uint64_t from;    /* the number of the first call that fails, from 1 */
     uint64_t count;   /* how many fail from there */
-    uint32_t growing; /* only writes beyond the room that their file has fail, as on a full disk */
+    uint32_t growing; /* a full disk: only what needs more room than there is fails */
     uint32_t halves;  /* every other write that would fail is cut short instead */
     _Atomic uint64_t seen; /* calls since it was armed, … */
     _Atomic uint64_t hits; /* … and those that failed */
+    _Atomic int64_t room;  /* what a full disk has left: what is given back can be taken again */
 };
 
 #define FDS_MAX 65536
@@ -298,6 +299,41 @@ static int fault(uint32_t kind, uint32_t class)
     return (int)c->error;
 }
 
+static int is_full_disk(void)
+{
+    return control != NULL && atomic_load(&control->armed) != 0 && control->growing;
+}
+
+static int64_t disk_bytes(const struct stat *status)
+{
+    return (int64_t)status->st_blocks * 512;
+}
+
+/* Takes room of a full disk, if there is so much. */
+static int take_room(int64_t bytes)
+{
+    int64_t room = atomic_load(&control->room);
+    while (room >= bytes)
+        if (atomic_compare_exchange_weak(&control->room, &room, room - bytes))
+            return 1;
+    return 0;
+}
+
+static void give_room(uint32_t class, int64_t bytes)
+{
+    if (is_full_disk() && (control->classes & class) && bytes > 0)
+        atomic_fetch_add(&control->room, bytes);
+}
+
+/* What a call that needs more room fails with, if it does. */
+static int room_fault(uint32_t kind, uint32_t class, int64_t bytes)
+{
+    struct control *c = control;
+    if (bytes <= 0 || (c->kinds & kind) == 0 || (c->classes & class) == 0 || take_room(bytes))
+        return 0;
+    return fault(kind, class);
+}
+
 /* What of a write is done, and in `error` what it fails with if that is nothing. */
 static size_t write_fault(int fd, size_t bytes, uint64_t offset, int *error)
 {
@@ -305,16 +341,15 @@ static size_t write_fault(int fd, size_t bytes, uint64_t offset, int *error)
     *error = 0;
     if (c == NULL || atomic_load(&c->armed) == 0)
         return bytes;
-    if (c->growing && (c->kinds & WRITE)) {
+    if (c->growing) {
         struct stat status;
         if (fstat(fd, &status) != 0)
             return bytes;
         uint64_t room = ((uint64_t)status.st_size + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
-        if ((uint64_t)status.st_blocks * 512 > room)
-            room = (uint64_t)status.st_blocks * 512;
-        if (offset + bytes <= room)
-            return bytes;
-        *error = fault(WRITE, class_of_fd(fd));
+        if ((uint64_t)disk_bytes(&status) > room)
+            room = (uint64_t)disk_bytes(&status);
+        int64_t more = (int64_t)((offset + bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES) - (int64_t)room;
+        *error = room_fault(WRITE, class_of_fd(fd), more);
         if (*error == 0)
             return bytes;
         return offset < room ? room - offset : 0;
@@ -348,11 +383,14 @@ static int open_file(int at, const char *path, int flags, mode_t mode)
     uint32_t class = class_of(ours);
     hold();
     int creates = (flags & O_CREAT) != 0 && lstat(ours, &status) != 0;
-    int error = fault(creates ? CREATE : OPEN, class);
+    int error = is_full_disk() ? room_fault(CREATE, class, creates ? BLOCK_BYTES : 0)
+                               : fault(creates ? CREATE : OPEN, class);
     if (error != 0) {
         release();
         return fail(error);
     }
+    if (!creates && (flags & O_TRUNC) && lstat(ours, &status) == 0)
+        give_room(class, disk_bytes(&status));
     uint64_t at_ns = now_ns();
     int fd = (int)syscall(SYS_openat, at, path, flags, mode);
     if (fd >= FDS_MAX)
@@ -545,14 +583,19 @@ static int cut_file(int fd, int64_t bytes)
     uint32_t file = file_of(fd);
     if (file == 0)
         return (int)syscall(SYS_ftruncate, fd, (long)bytes);
-    int error = fault(TRUNCATE, class_of_fd(fd));
+    int error = is_full_disk() ? 0 : fault(TRUNCATE, class_of_fd(fd));
     if (error != 0)
         return fail(error);
+    struct stat before = {0}, after = {0};
     hold();
+    fstat(fd, &before);
     uint64_t at_ns = now_ns();
     int result = (int)syscall(SYS_ftruncate, fd, (long)bytes);
-    if (result == 0)
+    if (result == 0) {
+        fstat(fd, &after);
+        give_room(class_of_fd(fd), disk_bytes(&before) - disk_bytes(&after));
         tell(CUT, at_ns, file, (uint64_t)bytes, NULL, 0, 0);
+    }
     release();
     return result;
 }
@@ -572,12 +615,16 @@ static int allocate(int fd, int mode, int64_t offset, int64_t bytes)
     uint32_t file = file_of(fd);
     if (file == 0)
         return (int)syscall(SYS_fallocate, fd, mode, (long)offset, (long)bytes);
-    int error = fault(ALLOCATE, class_of_fd(fd));
-    if (error != 0)
-        return fail(error);
     if (mode & ~FALLOC_FL_KEEP_SIZE)
         die("a way to allocate that the trace does not know");
     struct stat status;
+    int error = 0;
+    if (!is_full_disk())
+        error = fault(ALLOCATE, class_of_fd(fd));
+    else if (fstat(fd, &status) == 0)
+        error = room_fault(ALLOCATE, class_of_fd(fd), offset + bytes - disk_bytes(&status));
+    if (error != 0)
+        return fail(error);
     hold();
     uint64_t at_ns = now_ns();
     int result = (int)syscall(SYS_fallocate, fd, mode, (long)offset, (long)bytes);
@@ -737,12 +784,16 @@ static int remove_name(int at, const char *path, int flags)
     const char *ours = resolve(at, path, whole);
     if (ours == NULL)
         return (int)syscall(SYS_unlinkat, at, path, flags);
-    int error = fault(REMOVE, class_of(ours));
+    int error = is_full_disk() ? 0 : fault(REMOVE, class_of(ours));
     if (error != 0)
         return fail(error);
+    struct stat status = {0};
     hold();
+    lstat(ours, &status);
     uint64_t at_ns = now_ns();
     int result = (int)syscall(SYS_unlinkat, at, path, flags);
+    if (result == 0)
+        give_room(class_of(ours), disk_bytes(&status));
     if (result == 0)
         tell_text(flags & AT_REMOVEDIR ? DIR_REMOVED : UNLINKED, at_ns, 0, relative(ours), strlen(relative(ours)));
     release();
@@ -771,7 +822,7 @@ static int make_dir(int at, const char *path, mode_t mode)
     if (ours == NULL)
         return (int)syscall(SYS_mkdirat, at, path, mode);
     struct stat status;
-    int error = fault(CREATE, class_of(ours));
+    int error = is_full_disk() ? room_fault(CREATE, class_of(ours), BLOCK_BYTES) : fault(CREATE, class_of(ours));
     if (error != 0)
         return fail(error);
     hold();

@@ -41,13 +41,16 @@ use options::Options;
 use preload::Preload;
 use stage::Stage;
 use trace::{Event, Trace};
-use trial::{DEADLINE, Trial, Trials, runtime, server_command};
+use trial::{DEADLINE, Homes, Trial, Trials, runtime, server_command};
 
 /// At `everysec` what is older than this is there.
 const EVERYSEC_NS: u64 = 1_500_000_000;
 
 /// A sync takes so much longer than the memory under it, like that of a good disk.
 const SYNC_US: u64 = 1500;
+
+/// So many of the points are on a server that keeps nearly all in sled, as a divisor.
+const SLED_SHARE: usize = 3;
 
 /// Images that are tried at the same time.
 const WORKERS: usize = 2;
@@ -77,14 +80,20 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let preload = Preload::build(&failed)?;
     let mut checks = Checklist::default();
     for &level in &options.levels {
-        let power = Power {
-            options: &options,
-            level,
-            binary: &binaries.join("rhash-server"),
-            stage: &stage,
-            failed: &failed,
-        };
-        power.run(&preload, &mut checks)?;
+        let in_sled = options.points / SLED_SHARE;
+        let of_files = options.points - in_sled;
+        for (homes, points) in [(Homes::Files, of_files), (Homes::Sled, in_sled)] {
+            let power = Power {
+                options: &options,
+                level,
+                homes,
+                points,
+                binary: &binaries.join("rhash-server"),
+                stage: &stage,
+                failed: &failed,
+            };
+            power.run(&preload, &mut checks)?;
+        }
     }
     checks.outcome("power")
 }
@@ -93,6 +102,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 struct Power<'a> {
     options: &'a Options,
     level: &'a str,
+    homes: Homes,
+    points: usize,
     binary: &'a Path,
     stage: &'a Stage,
     /// Where disks go on which something was wrong.
@@ -107,9 +118,8 @@ struct Work {
 
 impl Power<'_> {
     fn run(&self, preload: &Preload, checks: &mut Checklist) -> Result<(), Failure> {
-        let (level, seed) = (self.level, self.options.seed);
-        let points = self.options.points;
-        say!("xtask: power: {points} cuts at {level}, seed {seed} …");
+        let (name, points, seed) = (self.name(), self.points, self.options.seed);
+        say!("xtask: power: {points} cuts, {name}, seed {seed} …");
         let (trace, done) = self.trace(preload, checks)?;
         self.check_trace(&trace, &done, checks);
         let began = Instant::now();
@@ -126,20 +136,29 @@ impl Power<'_> {
         for failure in failures.iter().skip(1) {
             say!("xtask: power: {failure}");
         }
-        let name = match level {
-            "always" => "always: what was answered is there, once, and nothing else",
-            _ => "everysec: a prefix of each client's steps is there, short by 1.5 s at most",
+        let promise = match self.level {
+            "always" => "what was answered is there, once, and nothing else",
+            _ => "a prefix of each client's steps is there, short by 1.5 s at most",
         };
-        checks.check(name, failures.is_empty(), detail);
+        checks.check(&format!("{name}: {promise}"), failures.is_empty(), detail);
         Ok(())
+    }
+
+    fn name(&self) -> String {
+        let homes = match self.homes {
+            Homes::Files => "",
+            Homes::Sled => ", most runs in sled",
+        };
+        format!("{}{homes}", self.level)
     }
 
     /// Loads a server whose disk is traced, and stops it.
     fn trace(&self, preload: &Preload, checks: &mut Checklist) -> Result<(Trace, Done), Failure> {
         let root = self.stage.empty("traced")?;
-        let path = self.stage.path(&format!("{}.trace", self.level));
+        let path = self.stage.path("trace");
+        std::fs::remove_file(&path).ok();
         let log = self.stage.path("traced.log");
-        let mut command = server_command(self.binary, self.level, &root);
+        let mut command = server_command(self.binary, self.level, self.homes, &root);
         preload.put_before(&mut command, &root);
         Preload::trace(&mut command, &path, SYNC_US);
         let mut server = Server::start(&mut command, &log)?;
@@ -154,7 +173,7 @@ impl Power<'_> {
             .block_on(loading)?;
         let stopped = server.stop(DEADLINE)?;
         let said = trial::log_tail(&log);
-        let name = format!("{}: the traced server stops cleanly", self.level);
+        let name = format!("{}: the traced server stops cleanly", self.name());
         let clean = stopped.success() && !said.contains("ERROR") && !said.contains("panicked");
         checks.check(&name, clean, format!("{stopped} {said}"));
         Ok((Trace::read(&path)?, done))
@@ -163,12 +182,13 @@ impl Power<'_> {
     fn check_trace(&self, trace: &Trace, done: &Done, checks: &mut Checklist) {
         let deeds = points::deeds(trace);
         let megabytes = trace.bytes.len() >> 20;
-        let name = format!("{}: the load makes the disk do everything", self.level);
+        let name = format!("{}: the load makes the disk do everything", self.name());
         let detail = format!("{} events, {megabytes} MiB, {deeds:?}", trace.events.len());
         checks.check(&name, deeds.are_all(), detail);
         if self.level == "always" {
             let seen = syncs::look(trace, &done.journals);
-            let name = "always: each write was synced between its arrival and its answer";
+            let name = "each write was synced between its arrival and its answer";
+            let name = format!("{}: {name}", self.name());
             let detail = match &seen.early {
                 Some(early) => early.clone(),
                 None => format!(
@@ -177,7 +197,7 @@ impl Power<'_> {
                 ),
             };
             let enough = seen.lone_writes > 0 && seen.syncs >= seen.lone_writes;
-            checks.check(name, seen.early.is_none() && enough, detail);
+            checks.check(&name, seen.early.is_none() && enough, detail);
         }
     }
 
@@ -186,6 +206,7 @@ impl Power<'_> {
         let trials = Trials {
             binary: self.binary,
             level: self.level,
+            homes: self.homes,
             stage: self.stage,
             done,
         };
@@ -214,7 +235,7 @@ impl Power<'_> {
         sender: SyncSender<Trial>,
     ) -> Result<usize, Failure> {
         let mut draws = Draws::new(self.options.seed, 77);
-        let points = points::draw(trace, self.options.points, &mut draws);
+        let points = points::draw(trace, self.points, &mut draws);
         let mut disk = Disk::new(&trace.bytes);
         let mut events = trace.events.iter().enumerate().peekable();
         for (number, point) in points.iter().enumerate() {
@@ -273,7 +294,9 @@ impl Power<'_> {
 
     /// Keeps an image on which something was wrong.
     fn keep(&self, trial: &Trial) -> Result<PathBuf, Failure> {
-        let path = self.failed.join(format!("{}-{}", self.level, trial.number));
+        let path = self
+            .failed
+            .join(format!("{}-{:?}-{}", self.level, self.homes, trial.number));
         place::empty_directory(&path)?;
         trial.image.write(&path)?;
         Ok(path)

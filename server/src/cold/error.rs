@@ -79,10 +79,12 @@ pub enum ColdError {
         run: RunId,
     },
     /// sled failed; after an I/O error it stays unusable until the server starts again.
-    #[error("sled cannot {action}")]
+    #[error("sled cannot {action} {}", path.display())]
     Sled {
         /// What was tried.
         action: &'static str,
+        /// In which directory.
+        path: PathBuf,
         /// How it failed.
         source: Box<dyn Error + Send + Sync>,
     },
@@ -129,7 +131,7 @@ impl ColdError {
 }
 
 /// Whether the error says that the disk or the quota on it is full.
-pub(super) fn is_disk_full(error: &io::Error) -> bool {
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -41,6 +41,7 @@ pub use cursor::RunCursor;
 pub(crate) use disk::reserve_bytes;
 pub use disk::{Claim, Purpose};
 pub use error::ColdError;
+pub(crate) use error::is_disk_full;
 pub use faults::Faults;
 #[cfg(test)]
 pub(crate) use file_home::is_read_at_once;

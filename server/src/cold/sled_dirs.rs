@@ -15,12 +15,34 @@ use super::{error::ColdError, file_home::sync_dir};
 
 /// The first directory, inside the data directory; later ones have `-` and a number after it.
 const FIRST: &str = "sled";
+/// What the first one is called until it can be opened whatever happens.
+const FIRST_BEGUN: &str = "sled.new";
 /// Says that a directory has all that the one before it had.
 const COMPLETE: &str = "COMPLETE";
 
 /// Whether there is any.
 pub(super) fn any(data_dir: &Path) -> Result<bool, ColdError> {
     Ok(!numbers(data_dir)?.is_empty())
+}
+
+/// Where the first directory is filled, if there is none at all; it is then empty.
+pub(super) fn begin_first(data_dir: &Path) -> Result<Option<PathBuf>, ColdError> {
+    if any(data_dir)? {
+        return Ok(None);
+    }
+    let path = data_dir.join(FIRST_BEGUN);
+    removed(&path, fs::remove_dir_all(&path))?;
+    fs::create_dir(&path).map_err(|error| ColdError::io("create", &path, error))?;
+    Ok(Some(path))
+}
+
+/// Gives the first directory its name, once all that is in it was synced.
+pub(super) fn finish_first(data_dir: &Path) -> Result<(), ColdError> {
+    let path = data_dir.join(FIRST_BEGUN);
+    fs::rename(&path, data_dir.join(FIRST))
+        .map_err(|error| ColdError::io("rename", &path, error))?;
+    // IMPORTANT: or a power cut would leave nothing of it, though all that is in it was synced.
+    sync_dir(data_dir)
 }
 
 /// One of the directories. It is removed when the last who uses it is done, if it is out of use.
@@ -48,12 +70,7 @@ impl SledDir {
             }
         }
         let dir = Self::numbered(data_dir, current);
-        if !dir.path.is_dir() {
-            fs::create_dir_all(&dir.path)
-                .map_err(|error| ColdError::io("create", &dir.path, error))?;
-            // IMPORTANT: or a power cut would leave nothing of it, though all that is in it was synced.
-            sync_dir(data_dir)?;
-        }
+        fs::create_dir_all(&dir.path).map_err(|error| ColdError::io("create", &dir.path, error))?;
         Ok(dir)
     }
 

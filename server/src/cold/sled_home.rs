@@ -22,7 +22,7 @@ use super::{
     error::{ColdError, is_disk_full},
     file_home::sync_dir,
     home::{Home, RunBytes, RunSink, Shape},
-    sled_dirs::SledDir,
+    sled_dirs::{self, SledDir},
     store::RunId,
 };
 use crate::waiting::{self, WouldWait};
@@ -133,18 +133,8 @@ impl Place {
 
 impl Database {
     fn open(dir: SledDir, cache_bytes: u64) -> Result<Self, ColdError> {
-        let path = dir.path();
-        remove_torn_snapshots(path)?;
-        let config = sled::Config::new()
-            .path(path)
-            .cache_capacity(cache_bytes)
-            .segment_size(SEGMENT_BYTES)
-            .mode(sled::Mode::LowSpace)
-            .use_compression(false)
-            .flush_every_ms(None);
-        let db = open_once_unlocked(&config).map_err(|error| widen("open", path, error))?;
         Ok(Self {
-            db,
+            db: open_sled(dir.path(), cache_bytes)?,
             changed_bytes: AtomicU64::new(0),
             dir,
         })
@@ -183,6 +173,13 @@ impl Database {
 impl SledHome {
     /// Opens the database in a data directory, and makes it if need be.
     pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Self, ColdError> {
+        if let Some(path) = sled_dirs::begin_first(data_dir)? {
+            // IMPORTANT: sled does not open what a power cut left of a database that was being made, so
+            // that one has another name until it is on stable storage.
+            drop(open_sled(&path, cache_bytes)?);
+            sync_files(&path)?;
+            sled_dirs::finish_first(data_dir)?;
+        }
         let database = Database::open(SledDir::current(data_dir)?, cache_bytes)?;
         Ok(Self {
             place: Arc::new(Place {
@@ -225,6 +222,19 @@ impl SledHome {
         })?;
         Ok(Some(offset.saturating_add(value.len() as u64)))
     }
+}
+
+/// Opens the database in a directory.
+fn open_sled(path: &Path, cache_bytes: u64) -> Result<sled::Db, ColdError> {
+    remove_torn_snapshots(path)?;
+    let config = sled::Config::new()
+        .path(path)
+        .cache_capacity(cache_bytes)
+        .segment_size(SEGMENT_BYTES)
+        .mode(sled::Mode::LowSpace)
+        .use_compression(false)
+        .flush_every_ms(None);
+    open_once_unlocked(&config).map_err(|error| widen("open", path, error))
 }
 
 /// Opens the database once its lock is free. The data directory is locked for this server alone, so
@@ -368,6 +378,7 @@ fn widen(action: &'static str, dir: &Path, error: sled::Error) -> ColdError {
         sled::Error::Io(source) if is_disk_full(&source) => ColdError::io(action, dir, source),
         error => ColdError::Sled {
             action,
+            path: dir.to_path_buf(),
             source: Box::new(error),
         },
     }

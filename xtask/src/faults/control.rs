@@ -30,7 +30,7 @@ pub(super) const ALL: u32 = 31;
 pub(super) const EIO: u32 = 5;
 pub(super) const ENOSPC: u32 = 28;
 
-const BYTES: usize = 56;
+const BYTES: usize = 64;
 const HITS_AT: u64 = 48;
 
 /// Which calls fail.
@@ -43,7 +43,7 @@ pub(super) struct Fault {
     pub(super) from: u64,
     /// … and how many do from there.
     pub(super) count: u64,
-    /// Of writes only those that need more room, as on a full disk.
+    /// The disk is full: only what needs more room than was given back meanwhile fails.
     pub(super) growing: bool,
     /// Every other write that would fail is cut short.
     pub(super) halves: bool,

@@ -20,7 +20,7 @@ use crate::power::peer::Peer;
 use crate::power::preload::Preload;
 use crate::power::stage::Stage;
 use crate::power::trace::Trace;
-use crate::power::trial::{DEADLINE, log_tail, runtime, server_command};
+use crate::power::trial::{DEADLINE, Homes, log_tail, runtime, server_command};
 use crate::server::Server;
 
 /// The load before the first fault.
@@ -77,7 +77,7 @@ impl Bench<'_> {
             }
         };
         let log = root.join("server.log");
-        let mut command = server_command(self.binary, case.level, &root);
+        let mut command = server_command(self.binary, case.level, Homes::Files, &root);
         self.preload.put_before(&mut command, &root);
         Preload::control(&mut command, control.path());
         if case.phase == Phase::BeforeACut {
@@ -178,7 +178,7 @@ impl Bench<'_> {
                 log_tail(&log)
             )
         };
-        let mut command = server_command(self.binary, level, root);
+        let mut command = server_command(self.binary, level, Homes::Files, root);
         let mut server = Server::start(&mut command, &log).map_err(say)?;
         server.wait_until_ready(DEADLINE).map_err(say)?;
         let address = server.address().to_owned();

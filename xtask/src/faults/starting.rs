@@ -12,7 +12,7 @@ use super::running::Bench;
 use crate::failure::Failure;
 use crate::power::draws::Draws;
 use crate::power::preload::Preload;
-use crate::power::trial::{DEADLINE, runtime, server_command};
+use crate::power::trial::{DEADLINE, Homes, runtime, server_command};
 use crate::server::Server;
 
 /// Reads of a server that started all the same.
@@ -33,7 +33,7 @@ impl Bench<'_> {
         let control = Control::new(&self.stage.path(&format!("control-{worker}")))?;
         control.arm(&case.fault)?;
         let log = root.join("server.log");
-        let mut command = server_command(self.binary, case.level, &root);
+        let mut command = server_command(self.binary, case.level, Homes::Files, &root);
         self.preload.put_before(&mut command, &root);
         Preload::control(&mut command, control.path());
         let mut server = Server::start(&mut command, &log)?;

@@ -10,7 +10,7 @@ use crate::power::draws::Draws;
 use crate::power::journal::BALLAST;
 use crate::power::plan::Batch;
 use crate::power::stage::Stage;
-use crate::power::trial::{DEADLINE, log_tail, runtime, server_command};
+use crate::power::trial::{DEADLINE, Homes, log_tail, runtime, server_command};
 use crate::server::Server;
 
 /// Batches of small tables before the disk fails.
@@ -87,7 +87,10 @@ fn run_server(
     work: impl AsyncFnOnce(&mut Hand) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let log = root.join("server.log");
-    let mut server = Server::start(&mut server_command(binary, "everysec", root), &log)?;
+    let mut server = Server::start(
+        &mut server_command(binary, "everysec", Homes::Files, root),
+        &log,
+    )?;
     server.wait_until_ready(DEADLINE)?;
     let address = server.address().to_owned();
     runtime()?.block_on(async {

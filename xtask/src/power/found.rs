@@ -233,8 +233,7 @@ async fn sample(
         };
         for (slot, key) in values.iter().zip(&keys) {
             let Ok(Slot::Value(value)) = slot else {
-                let text =
-                    format!("a get of (client, key) {key:?}, which a scan had: {slot:?}");
+                let text = format!("a get of (client, key) {key:?}, which a scan had: {slot:?}");
                 return Err(Failure::Failed(text));
             };
             entries.insert(*key, Some(value.to_vec()));

@@ -28,6 +28,7 @@ const LOG_BYTES_MAX: usize = 2000;
 pub(crate) struct Trials<'a> {
     pub(crate) binary: &'a Path,
     pub(crate) level: &'a str,
+    pub(crate) homes: Homes,
     pub(crate) stage: &'a Stage,
     pub(crate) done: &'a Done,
 }
@@ -42,10 +43,23 @@ pub(crate) struct Trial {
     pub(crate) what: String,
 }
 
+/// How a server keeps its runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Homes {
+    /// Under the least memory limit: the smallest runs in sled, most in files.
+    Files,
+    /// Nearly all in sled, as far as a larger limit lets it.
+    Sled,
+}
+
 /// A server on the data directory below a root.
-pub(crate) fn server_command(binary: &Path, level: &str, root: &Path) -> Command {
+pub(crate) fn server_command(binary: &Path, level: &str, homes: Homes, root: &Path) -> Command {
     let mut command = Command::new(binary);
-    command.args(["--mem-limit", "24M", "--log-limit", "1M", "--log", "warn"]);
+    command.args(match homes {
+        Homes::Files => ["--mem-limit", "24M", "--small-run", "1M"],
+        Homes::Sled => ["--mem-limit", "1G", "--small-run", "64M"],
+    });
+    command.args(["--log-limit", "1M", "--log", "warn"]);
     command.args(["--durability", level, "--drain-timeout", "2s", "--data"]);
     command.arg(root.join("data"));
     command
@@ -88,7 +102,7 @@ impl Trials<'_> {
 
     fn start_and_check(&self, runtime: &Runtime, root: &Path, trial: &Trial) -> Result<(), String> {
         let log: PathBuf = root.join("server.log");
-        let mut command = server_command(self.binary, self.level, root);
+        let mut command = server_command(self.binary, self.level, self.homes, root);
         let with_log = |failure: Failure| format!("{failure}; its log: {}", log_tail(&log));
         let mut server = Server::start(&mut command, &log).map_err(with_log)?;
         server.wait_until_ready(DEADLINE).map_err(with_log)?;

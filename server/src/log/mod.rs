@@ -38,7 +38,7 @@ pub(crate) use files::{DiskFiles, LogFiles};
 pub(crate) use ledger::Ledger;
 pub(crate) use record::{By, Holding, OwnedReply, Record, ReplyRef, SessionRecord};
 pub use replay::LogError;
-pub(crate) use replay::{Found, read_log};
+pub(crate) use replay::{Found, Wanted, read_log};
 
 use crate::session::SessionId;
 pub(crate) use intake::LogRoom;

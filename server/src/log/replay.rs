@@ -95,17 +95,34 @@ pub(crate) struct Torn {
     pub(crate) bytes: u64,
 }
 
-/// Reads all records, the first of which must be number `from` or one before it, and gives each to
-/// `apply`; cuts a torn tail.
+/// Which records there must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The first one that is not in runs; there may be some before it.
+    pub(crate) from: Lsn,
+    /// The last one that something else says was on stable storage: bad bytes up to it are no torn tail.
+    pub(crate) through: Lsn,
+}
+
+impl Wanted {
+    /// Those from this one on, of which nothing else is known.
+    pub(crate) fn from(from: Lsn) -> Self {
+        let through = from.saturating_sub(1);
+        Self { from, through }
+    }
+}
+
+/// Reads all records and gives each to `apply`; cuts a torn tail.
 ///
 /// # Errors
 /// [`LogError`]; nothing is changed but by `apply`.
 pub(crate) fn read_log(
     files: &dyn LogFiles,
     mark: u32,
-    from: Lsn,
+    wanted: Wanted,
     mut apply: impl FnMut(Lsn, Record<'_>) -> Result<(), String>,
 ) -> Result<Found, LogError> {
+    let Wanted { from, through } = wanted;
     let firsts = segments(files)?;
     let mut found = Found {
         next: from,
@@ -123,10 +140,13 @@ pub(crate) fn read_log(
         if first != found.next {
             return Err(missing(files, found.next));
         }
-        let is_last = index + 1 == firsts.len();
-        read_segment(files, mark, first, is_last, &mut found, &mut apply)?;
+        let end = End {
+            is_last: index + 1 == firsts.len(),
+            through,
+        };
+        read_segment(files, mark, first, end, &mut found, &mut apply)?;
     }
-    if found.next < from {
+    if found.next <= through {
         // The manifest says that there were more.
         return Err(missing(files, found.next));
     }
@@ -156,14 +176,24 @@ fn segments(files: &dyn LogFiles) -> Result<Vec<Lsn>, LogError> {
     Ok(firsts)
 }
 
+/// How a segment may end.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// Only the last one may be torn, …
+    is_last: bool,
+    /// … and only behind this record.
+    through: Lsn,
+}
+
 fn read_segment(
     files: &dyn LogFiles,
     mark: u32,
     first: Lsn,
-    is_last: bool,
+    end: End,
     found: &mut Found,
     apply: &mut impl FnMut(Lsn, Record<'_>) -> Result<(), String>,
 ) -> Result<(), LogError> {
+    let End { is_last, through } = end;
     let path = || files.path(first);
     let file = files.open(first).map_err(io_error(files, "open", first))?;
     if is_last {
@@ -230,6 +260,10 @@ fn read_segment(
             lsn,
             "not a record, and segments follow",
         ));
+    }
+    if lsn <= through {
+        let what = "not a record, and runs have what it said";
+        return Err(damaged(path(), offset, lsn, what));
     }
     let is_vouched_for = reader.later_says_synced(lsn);
     if is_vouched_for.map_err(io_error(files, "read", first))? {

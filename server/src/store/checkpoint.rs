@@ -14,11 +14,11 @@ use rhash_protocol::{ErrorCode, Ops, TableId, WireError};
 use super::{Store, StoreConfig, StoreError};
 use crate::{
     background,
-    data_dir::manifest::{Edit, State as ManifestState},
+    data_dir::manifest::{Edit, State as ManifestState, TableState},
     governor,
     log::{
         DiskFiles, Durability, Found, Ledger, Log, LogError, LogFiles, Lsn, Record, SessionRecord,
-        read_log,
+        Wanted, read_log,
     },
     shared::{cold_error, data_dir_error, error_text},
     table::Table,
@@ -45,10 +45,10 @@ impl Store {
         let (Some(dir), Some(manifest)) = (&config.data_dir, &self.shared.manifest) else {
             return Ok(());
         };
-        let (checkpoint, logs, next_table) = {
+        let (logs, next_table, wanted) = {
             let manifest = manifest.lock();
             let state = manifest.state();
-            (state.checkpoint, state.logs, state.next_table)
+            (state.logs, state.next_table, wanted(state))
         };
         let dir = dir.join(LOG_DIR);
         if !logs && !dir.is_dir() {
@@ -56,7 +56,7 @@ impl Store {
         }
         let files = log_files(config, dir)?;
         let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
-        let found = read_log(&*files, options.mark, checkpoint + 1, |_, record| {
+        let found = read_log(&*files, options.mark, wanted, |_, record| {
             check_table(&record, next_table)
         })?;
         check_found(&*files, &found, logs)?;
@@ -83,7 +83,8 @@ impl Store {
         }
         let mut ledger = Ledger::default();
         let began = Instant::now();
-        let found = read_log(&*files, options.mark, checkpoint + 1, |lsn, record| {
+        let wanted = Wanted::from(checkpoint + 1);
+        let found = read_log(&*files, options.mark, wanted, |lsn, record| {
             ledger.replay(&record);
             self.replay(lsn, &record, &before)
         })?;
@@ -289,6 +290,21 @@ impl Store {
     /// The sessions that the log tells of.
     pub(crate) fn logged_sessions(&self) -> Vec<SessionRecord> {
         self.log().map(Log::sessions).unwrap_or_default()
+    }
+}
+
+/// The records that the log must have: those up to the marks, since it was synced up to them before the manifest told
+/// of their runs. A log without its end would bring together runs and writes of different times.
+fn wanted(state: &ManifestState) -> Wanted {
+    let from = state.checkpoint + 1;
+    let known = |table: &TableState| table.emptied.max(table.marks.highest());
+    let through = state.tables.values().map(known).max().unwrap_or(0);
+    match state.logs {
+        true => Wanted {
+            from,
+            through: through.max(state.checkpoint),
+        },
+        false => Wanted::from(from),
     }
 }
 

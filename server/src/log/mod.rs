@@ -40,7 +40,7 @@ pub(crate) use files::{DiskFiles, LogFiles, ReadOnly};
 pub(crate) use ledger::Ledger;
 pub(crate) use record::{By, Holding, OwnedReply, Record, SessionRecord};
 pub use replay::LogError;
-pub(crate) use replay::{Found, read_log, read_sound};
+pub(crate) use replay::{Found, Wanted, read_log, read_sound};
 
 use crate::session::SessionId;
 pub(crate) use intake::LogRoom;

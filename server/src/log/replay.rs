@@ -95,24 +95,41 @@ pub(crate) struct Torn {
     pub(crate) bytes: u64,
 }
 
-/// Reads all records, the first of which must be number `from` or one before it, and gives each to
-/// `apply`; cuts a torn tail.
+/// Which records there must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The first one that is not in runs; there may be some before it.
+    pub(crate) from: Lsn,
+    /// The last one that something else says was on stable storage: bad bytes up to it are no torn tail.
+    pub(crate) through: Lsn,
+}
+
+impl Wanted {
+    /// Those from this one on, of which nothing else is known.
+    pub(crate) fn from(from: Lsn) -> Self {
+        let through = from.saturating_sub(1);
+        Self { from, through }
+    }
+}
+
+/// Reads all records and gives each to `apply`; cuts a torn tail.
 ///
 /// # Errors
 /// [`LogError`]; nothing is changed but by `apply`.
 pub(crate) fn read_log(
     files: &dyn LogFiles,
     mark: u32,
-    from: Lsn,
+    wanted: Wanted,
     apply: impl FnMut(Lsn, Record<'_>) -> Result<(), String>,
 ) -> Result<Found, LogError> {
     Reading {
         files,
         mark,
+        through: wanted.through,
         apply,
         on_damage: Err,
     }
-    .run(from)
+    .run(wanted.from)
 }
 
 /// Reads all records that can be read, and gives each to `apply`; what cannot be read is skipped, and told to
@@ -123,13 +140,14 @@ pub(crate) fn read_log(
 pub(crate) fn read_sound(
     files: &dyn LogFiles,
     mark: u32,
-    from: Lsn,
+    wanted: Wanted,
     apply: impl FnMut(Lsn, Record<'_>) -> Result<(), String>,
     mut on_damage: impl FnMut(LogError),
 ) -> Result<Found, LogError> {
     Reading {
         files,
         mark,
+        through: wanted.through,
         apply,
         on_damage: |error| match error {
             LogError::Io { .. } | LogError::Format { .. } => Err(error),
@@ -139,13 +157,15 @@ pub(crate) fn read_sound(
             }
         },
     }
-    .run(from)
+    .run(wanted.from)
 }
 
 /// A log being read.
 struct Reading<'a, A, D> {
     files: &'a dyn LogFiles,
     mark: u32,
+    /// See [`Wanted::through`].
+    through: Lsn,
     apply: A,
     /// Says whether to go on behind damage.
     on_damage: D,
@@ -178,10 +198,10 @@ where
             let is_last = index + 1 == firsts.len();
             self.read_segment(first, is_last, &mut found)?;
         }
-        if found.next < from {
+        if found.next <= self.through {
             // The manifest says that there were more.
             (self.on_damage)(missing(self.files, found.next))?;
-            found.next = from;
+            found.next = self.through + 1;
         }
         Ok(found)
     }
@@ -206,6 +226,7 @@ where
         while !self.read_records(first, &mut reader, found)? {
             let (lsn, offset) = (found.next, reader.offset());
             let is_vouched_for = !is_last
+                || lsn <= self.through
                 || reader
                     .later_says_synced(lsn)
                     .map_err(io_error(files, "read", first))?;
@@ -222,6 +243,7 @@ where
             }
             let what = match is_last {
                 false => "not a record, and segments follow",
+                true if lsn <= self.through => "not a record, and runs have what it said",
                 true => "not a record, and sound ones follow",
             };
             (self.on_damage)(damaged(files.path(first), offset, lsn, what))?;

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use rhash_protocol::TableId;
 
-use super::{StoreConfig, StoreError, checkpoint::existing_log};
+use super::{
+    StoreConfig, StoreError,
+    checkpoint::{existing_log, wanted},
+};
 use crate::{
     cold::{BadPiece, ColdError, ColdStore, FoundRun, Record, Run, RunId, RunVisitor},
     data_dir::{
@@ -12,7 +15,7 @@ use crate::{
         manifest::{Manifest, State},
     },
     key_hash::KeyHasher,
-    log::{self, LogError, ReadOnly, read_sound},
+    log::{self, LogError, ReadOnly, Wanted, read_sound},
     shared::error_text,
     size::ByteSize,
 };
@@ -371,14 +374,14 @@ pub(super) fn check_log(
     let files = existing_log(config, dir)?.map(ReadOnly);
     let oldest = files.as_ref().map(ReadOnly::oldest).transpose()?.flatten();
     if let (Some(files), Some(oldest)) = (&files, oldest) {
-        let from = state.map_or(oldest, |state| state.checkpoint + 1);
+        let wanted = state.map_or(Wanted::from(oldest), wanted);
         let mark = hasher.hash(b"rhash log").check;
         let mut records = 0;
         let mut count = |_, _: log::Record<'_>| {
             records += 1;
             Ok(())
         };
-        let found = read_sound(files, mark, from, &mut count, |error| damage.push(error))?;
+        let found = read_sound(files, mark, wanted, &mut count, |error| damage.push(error))?;
         report.log_records = records;
         report.log_segments = found.segments.len() as u64;
         report.log_bytes = found.segments.iter().map(|(_, bytes)| bytes).sum();

@@ -14,11 +14,11 @@ use rhash_protocol::{ErrorCode, Ops, TableId, WireError};
 use super::{Store, StoreConfig, StoreError};
 use crate::{
     background,
-    data_dir::manifest::{Edit, State as ManifestState},
+    data_dir::manifest::{Edit, State as ManifestState, TableState},
     governor,
     log::{
         DiskFiles, Durability, Found, Ledger, Log, LogError, LogFiles, Lsn, Record, SessionRecord,
-        read_log, read_sound,
+        Wanted, read_log, read_sound,
     },
     shared::{cold_error, data_dir_error, error_text},
     table::Table,
@@ -45,10 +45,10 @@ impl Store {
         let (Some(dir), Some(manifest)) = (&config.data_dir, &self.shared.manifest) else {
             return Ok(());
         };
-        let (checkpoint, logs, next_table) = {
+        let (logs, next_table, wanted) = {
             let manifest = manifest.lock();
             let state = manifest.state();
-            (state.checkpoint, state.logs, state.next_table)
+            (state.logs, state.next_table, wanted(state))
         };
         let dir = dir.join(LOG_DIR);
         if !logs && !dir.is_dir() {
@@ -60,7 +60,7 @@ impl Store {
             // What is damaged is set aside and told of.
             return Ok(());
         }
-        let found = read_log(&*files, options.mark, checkpoint + 1, |_, record| {
+        let found = read_log(&*files, options.mark, wanted, |_, record| {
             check_table(&record, next_table)
         })?;
         check_found(&*files, &found, logs)?;
@@ -96,15 +96,15 @@ impl Store {
             ledger.replay(&record);
             self.replay(lsn, &record, &before)
         };
-        let from = checkpoint + 1;
+        let wanted = Wanted::from(checkpoint + 1);
         let found = if config.salvages {
-            let mut found = read_sound(&*files, options.mark, from, apply, |_told_before| {})?;
+            let mut found = read_sound(&*files, options.mark, wanted, apply, |_told_before| {})?;
             // IMPORTANT: what is logged from now on has higher numbers than what runs say of what is lost, or
             // the next replay would take it for written down.
             found.next = found.next.max(before.last_told() + 1);
             found
         } else {
-            let found = read_log(&*files, options.mark, from, apply)?;
+            let found = read_log(&*files, options.mark, wanted, apply)?;
             check_found(&*files, &found, logs)?;
             found
         };
@@ -391,6 +391,24 @@ fn sync_runs(table: &Table) -> Result<(), WireError> {
     let mut runs = table.runs().into_iter();
     runs.try_for_each(|run| run.sync())
         .map_err(|error| cold_error(&error))
+}
+
+/// The records that the log must have: those up to the marks, since it was synced up to them before the manifest told
+/// of their runs. A log without its end would bring together runs and writes of different times.
+pub(super) fn wanted(state: &ManifestState) -> Wanted {
+    let from = state.checkpoint + 1;
+    // Nothing was synced for those that are not logged.
+    let logged = |table: &&TableState| table.durability != Some(Durability::None);
+    let known = |table: &TableState| table.emptied.max(table.marks.highest());
+    let told = state.tables.values().filter(logged).map(known);
+    let through = told.max().unwrap_or(0);
+    match state.logs {
+        true => Wanted {
+            from,
+            through: through.max(state.checkpoint),
+        },
+        false => Wanted::from(from),
+    }
 }
 
 /// Whether the manifest may know a record's table. It did before anything was logged of it, so one that does not has

@@ -14,7 +14,7 @@ use crate::{
         rebuild::{Logged, NotedRun, rebuild},
     },
     key_hash::KeyHasher,
-    log::{LogError, ReadOnly, Record, read_log, read_sound},
+    log::{LogError, ReadOnly, Record, Wanted, read_log, read_sound},
     shared::error_text,
 };
 
@@ -144,9 +144,10 @@ fn read_logged(
         }
         Ok::<_, String>(())
     };
+    let wanted = Wanted::from(oldest);
     match on_damage {
-        None => read_log(&files, mark, oldest, &mut apply)?,
-        Some(on_damage) => read_sound(&files, mark, oldest, &mut apply, on_damage)?,
+        None => read_log(&files, mark, wanted, &mut apply)?,
+        Some(on_damage) => read_sound(&files, mark, wanted, &mut apply, on_damage)?,
     };
     logged.before = Some(oldest - 1);
     Ok(logged)

@@ -370,3 +370,48 @@ fn a_manifest_that_lost_a_table_which_the_log_knows_is_no_torn_one() {
     let table = open_table(&store, "late", TableKind::Values);
     assert_eq!(get_one(&table, b"key"), Some(b"value".to_vec()));
 }
+
+/// A log that had lost its end was taken for a torn one, though runs had later writes than it: lists lost their middle,
+/// and what was deleted came back in part.
+#[test]
+fn a_log_without_writes_that_runs_have_is_no_torn_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || try_open_logged(dir.path(), tiny(64), Durability::EverySec);
+    let store = open().expect("a store");
+    let table = open_table(&store, "lists", TableKind::Lists);
+    let append = |bytes: &[u8]| {
+        let op = Op::Append { key: b"key", bytes };
+        write(&table, &[op]).expect("an append");
+        let log = store.log().expect("a log");
+        log.wait_acked(log.last()).expect("it is written");
+    };
+    let log_file = || {
+        let mut files: Vec<_> = fs::read_dir(dir.path().join("log"))
+            .expect("a log")
+            .map(|entry| entry.expect("a segment").path())
+            .collect();
+        files.sort();
+        files.pop().expect("a segment")
+    };
+    append(b"1");
+    let whole = fs::read(log_file()).expect("a segment").len();
+    append(b"2");
+    while table.has_unspilled() {
+        table.spill(usize::MAX, Sweep::All).expect("a spill");
+    }
+    let path = log_file();
+    let bytes = fs::read(&path).expect("a segment");
+    store.log().expect("a log").abandon();
+    drop((table, store));
+    for length in [whole, whole + 1, bytes.len() - 1] {
+        fs::write(&path, &bytes[..length]).expect("a cut segment");
+        let error = open().expect_err("runs have more");
+        assert!(error.to_string().contains(".log"), "{error}");
+        let left = fs::read(&path).expect("a segment").len();
+        assert_eq!(left, length, "it is as it was");
+    }
+    fs::write(&path, &bytes).expect("a segment");
+    let store = open().expect("a store");
+    let table = open_table(&store, "lists", TableKind::Lists);
+    assert_eq!(get_one(&table, b"key"), Some(b"12".to_vec()));
+}

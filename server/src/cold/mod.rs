@@ -19,6 +19,8 @@ mod disk;
 mod home;
 mod open_files;
 mod file_home;
+#[cfg(target_os = "linux")]
+mod sled_sync;
 mod sled_dirs;
 mod sled_home;
 mod memory_home;

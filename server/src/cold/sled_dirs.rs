@@ -36,13 +36,10 @@ pub(super) fn begin_first(data_dir: &Path) -> Result<Option<PathBuf>, ColdError>
     Ok(Some(path))
 }
 
-/// Gives the first directory its name, once all that is in it was synced.
+/// Gives the first directory its name, once all that is in it was synced; the name is not yet.
 pub(super) fn finish_first(data_dir: &Path) -> Result<(), ColdError> {
     let path = data_dir.join(FIRST_BEGUN);
-    fs::rename(&path, data_dir.join(FIRST))
-        .map_err(|error| ColdError::io("rename", &path, error))?;
-    // IMPORTANT: or a power cut would leave nothing of it, though all that is in it was synced.
-    sync_dir(data_dir)
+    fs::rename(&path, data_dir.join(FIRST)).map_err(|error| ColdError::io("rename", &path, error))
 }
 
 /// One of the directories. It is removed when the last who uses it is done, if it is out of use.

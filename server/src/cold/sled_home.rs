@@ -7,11 +7,12 @@
 
 use std::{
     fs::{self, File},
+    io::{self, Read as _},
     ops::Range,
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -41,6 +42,9 @@ const SEGMENT_BYTES: usize = 128 * 1024;
 /// Bytes written or removed after which sled is flushed: left to itself it lets garbage pile up in
 /// RAM faster than it collects it, by tens of MB when runs come and go quickly.
 const FLUSH_BYTES: u64 = 256 * 1024;
+
+/// What is read at a time of files that are only looked at.
+const READ_BYTES: usize = 128 * 1024;
 
 /// What is live is moved when sled's files are this many times as long, …
 const DISK_FACTOR_MAX: u64 = 4;
@@ -77,6 +81,10 @@ struct Database {
     db: sled::Db,
     /// Bytes written and removed since it was opened.
     changed_bytes: AtomicU64,
+    /// A change or a sync failed. IMPORTANT: after an error sled takes no more changes, and what a failed sync left on the
+    /// disk nobody knows, whatever a later one says; so all is written anew, elsewhere, before anything
+    /// relies on it.
+    in_doubt: AtomicBool,
     dir: SledDir,
 }
 
@@ -103,13 +111,40 @@ impl Place {
         &self,
         change: impl FnOnce(&Database) -> Result<T, ColdError>,
     ) -> Result<T, ColdError> {
+        if self.current().is_in_doubt() {
+            self.renew()?;
+        }
         let _changes = self.changes.read();
-        change(&self.current())
+        let database = self.current();
+        let changed = change(&database);
+        if changed.is_err() {
+            database.in_doubt.store(true, Ordering::Release);
+        }
+        changed
+    }
+
+    /// Moves everything to a new database after an error.
+    ///
+    /// # Errors
+    /// What can be read goes on to be; the next change tries again.
+    fn renew(&self) -> Result<(), ColdError> {
+        let _changes = self.changes.write();
+        if !self.current().is_in_doubt() {
+            return Ok(());
+        }
+        self.copy_on(&|_| Ok(()))?;
+        tracing::warn!("moved what sled holds to a new directory, after an error");
+        Ok(())
     }
 
     /// Moves everything to a new database, and removes the old one when its last reader is done.
     fn move_on(&self, reached: &dyn Fn(Moved) -> Result<(), ColdError>) -> Result<(), ColdError> {
         let _changes = self.changes.write();
+        self.copy_on(reached)
+    }
+
+    /// Like [`Self::move_on`], while nothing is changed.
+    fn copy_on(&self, reached: &dyn Fn(Moved) -> Result<(), ColdError>) -> Result<(), ColdError> {
         let old = self.current();
         let new = Arc::new(Database::open(old.dir.begin_next()?, self.cache_bytes)?);
         for entry in old.db.iter() {
@@ -136,8 +171,13 @@ impl Database {
         Ok(Self {
             db: open_sled(dir.path(), cache_bytes)?,
             changed_bytes: AtomicU64::new(0),
+            in_doubt: AtomicBool::new(false),
             dir,
         })
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Acquire)
     }
 
     fn widen(&self, action: &'static str, error: sled::Error) -> ColdError {
@@ -180,7 +220,11 @@ impl SledHome {
             sync_files(&path)?;
             sled_dirs::finish_first(data_dir)?;
         }
-        let database = Database::open(SledDir::current(data_dir)?, cache_bytes)?;
+        let dir = SledDir::current(data_dir)?;
+        // IMPORTANT: or a power cut would leave nothing of it, though all that is in it was synced. Each time, since
+        // the sync after which it was made, or got its name, may have failed.
+        sync_dir(data_dir)?;
+        let database = Database::open(dir, cache_bytes)?;
         Ok(Self {
             place: Arc::new(Place {
                 current: RwLock::new(Arc::new(database)),
@@ -226,7 +270,10 @@ impl SledHome {
 
 /// Opens the database in a directory.
 fn open_sled(path: &Path, cache_bytes: u64) -> Result<sled::Db, ColdError> {
+    #[cfg(target_os = "linux")]
+    super::sled_sync::link();
     remove_torn_snapshots(path)?;
+    read_through(path)?;
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(cache_bytes)
@@ -355,6 +402,26 @@ fn remove_torn_snapshots(dir: &Path) -> Result<(), ColdError> {
     Ok(())
 }
 
+/// Reads all files in a directory. IMPORTANT: sled takes what it cannot read for the end of what there is, and
+/// writes over the rest.
+fn read_through(dir: &Path) -> Result<(), ColdError> {
+    let fail = |error| ColdError::io("list", dir, error);
+    let mut buffer = vec![0; READ_BYTES];
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            continue;
+        }
+        let mut read_all = || {
+            let mut file = File::open(&path)?;
+            while file.read(&mut buffer)? > 0 {}
+            Ok(())
+        };
+        read_all().map_err(|error| ColdError::io("read", &path, error))?;
+    }
+    Ok(())
+}
+
 /// Brings all files below a directory to stable storage.
 fn sync_files(dir: &Path) -> Result<(), ColdError> {
     let fail = |error| ColdError::io("list", dir, error);
@@ -366,7 +433,7 @@ fn sync_files(dir: &Path) -> Result<(), ColdError> {
         }
         match File::open(&path).and_then(|file| file.sync_all()) {
             // sled removes old snapshots whenever it likes.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             synced => synced.map_err(|error| ColdError::io("sync", &path, error))?,
         }
     }

@@ -213,12 +213,11 @@ impl Writer {
 
     /// Ends the segment and begins another; if there is no room for one, it goes on.
     fn roll(&mut self, shared: &Shared, first: Lsn) {
-        // What was allocated and not written is given back.
-        let ended = self
-            .file
-            .truncate(self.offset)
-            .and_then(|()| self.file.sync());
-        if let Err(error) = ended {
+        // What was allocated and not written is given back. If that fails it is no less of a segment.
+        if let Err(error) = self.file.truncate(self.offset) {
+            tracing::warn!(%error, "a segment of the log keeps room that it does not need");
+        }
+        if let Err(error) = self.file.sync() {
             shared.fail(&format!("sync: {error}"));
             return;
         }

@@ -20,6 +20,10 @@ const WINDOW: usize = 4;
 const PACE: Duration = Duration::from_millis(3);
 /// One client asks for a sync after so many steps.
 const SYNC_EVERY: StepNumber = 150;
+/// However slow the machine is, a client makes so many steps, so that there is something to be merged, …
+const STEPS_MIN: StepNumber = 400;
+/// … but for no longer than so many times as it should.
+const TIMES_MAX: u32 = 8;
 /// Keys of the ballast in a batch.
 const BALLAST_BATCH: u32 = 8;
 
@@ -53,7 +57,8 @@ pub(crate) async fn load(address: &str, seed: u64, time: Duration) -> Result<Don
         shared.push((name, now_ns()));
     }
     let mut clients = JoinSet::new();
-    let until = Instant::now() + time;
+    let began = Instant::now();
+    let until = [began + time, began + time * TIMES_MAX];
     for number in 0..CLIENTS {
         let client = Client::connect(address, number, seed).await?;
         clients.spawn(client.run(until));
@@ -98,11 +103,11 @@ impl Client {
         })
     }
 
-    async fn run(mut self, until: Instant) -> Result<Journal, Failure> {
+    async fn run(mut self, until: [Instant; 2]) -> Result<Journal, Failure> {
         let mut pace = tokio::time::interval(PACE);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ballast = 0;
-        while Instant::now() < until {
+        while self.goes_on(until) {
             if u64::from(ballast) < BALLAST_KEYS {
                 let keys = ballast..ballast + BALLAST_BATCH;
                 let planned = Planned::Batch(plan_ballast(&mut self.journal, keys));
@@ -119,6 +124,12 @@ impl Client {
         }
         self.drain().await?;
         Ok(self.journal)
+    }
+
+    fn goes_on(&self, until: [Instant; 2]) -> bool {
+        let [soonest, latest] = until;
+        let now = Instant::now();
+        now < soonest || (now < latest && self.journal.next_step() <= STEPS_MIN)
     }
 
     async fn step(&mut self, planned: Planned) -> Result<(), Failure> {

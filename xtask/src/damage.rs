@@ -25,6 +25,7 @@ use crate::failure::Failure;
 use crate::{place, soak};
 use content::History;
 use options::Options;
+use tally::Tally;
 use worker::{Said, Setting};
 
 pub(crate) use worker::{TASK as WORKER_TASK, work};
@@ -94,7 +95,9 @@ fn run_in(options: &Options, work: &Path, binary: &Path) -> Result<(), Failure> 
     }
     let before = base::digest(&setting.bases)?;
     let began = Instant::now();
-    let tally = worker::run_all(&setting, 0..options.cases, options.jobs)?;
+    let written = kept.with_extension("violations");
+    let tally = Tally::with_file(&written)?;
+    let tally = worker::run_all(&setting, 0..options.cases, options.jobs, tally)?;
     let seconds = began.elapsed().as_secs_f64();
     tally.say();
     let mut checks = Checklist::default();
@@ -102,7 +105,10 @@ fn run_in(options: &Options, work: &Path, binary: &Path) -> Result<(), Failure> 
     checks.check(
         "whatever is damaged, each key is right or an error",
         violated == 0,
-        format!("{violated} of {cases} cases violate that, {seconds:.0} s, seed {seed}"),
+        format!(
+            "{violated} of {cases} cases violate that (see {}), {seconds:.0} s, seed {seed}",
+            written.display()
+        ),
     );
     checks.check(
         "damage is noticed",

@@ -26,6 +26,15 @@ pub(crate) fn run(name: &str, command: &mut Command, limit: Duration) -> Result<
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What cargo says of this package to its process: build scripts that look for it would run again, and much be
+    // compiled anew, each time that a build is begun by a task and by hand in turn.
+    for (name, _) in std::env::vars_os() {
+        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        let text = name.to_string_lossy();
+        if of_package.iter().any(|begin| text.starts_with(begin)) {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

@@ -1,9 +1,13 @@
 //! Counts what came of the cases, by kind of file.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 
 use super::base::FileKind;
 use super::case::{Ending, Outcome};
+use crate::failure::Failure;
 
 /// Violations that are shown; the others are counted.
 const SHOWN_MAX: usize = 20;
@@ -30,9 +34,20 @@ pub(super) struct Tally {
     cases: u64,
     violated: u64,
     shown: usize,
+    /// Where all violations are written down.
+    file: Option<File>,
 }
 
 impl Tally {
+    /// One that writes down all violations in a file.
+    pub(super) fn with_file(path: &Path) -> Result<Self, Failure> {
+        let file = File::create(path).map_err(|error| Failure::new(path.display(), error))?;
+        Ok(Self {
+            file: Some(file),
+            ..Self::default()
+        })
+    }
+
     /// Counts a case, and says what was wrong with it.
     pub(super) fn take(&mut self, number: u64, outcome: &Outcome) {
         let row = self.rows.entry(outcome.kind).or_default();
@@ -67,6 +82,15 @@ impl Tally {
     fn show(&mut self, number: u64, story: &str, violations: &[String]) {
         self.violated += 1;
         self.shown += 1;
+        if let Some(file) = &mut self.file {
+            // The first ones are shown as well.
+            writeln!(
+                file,
+                "case {number}: {story}\n    {}",
+                violations.join("\n    ")
+            )
+            .ok();
+        }
         if self.shown <= SHOWN_MAX {
             say!("xtask: damage: case {number}: {story}");
             for violation in violations {

@@ -52,9 +52,10 @@ pub(super) fn run_all(
     setting: &Setting,
     cases: std::ops::Range<u64>,
     jobs: usize,
+    tally: Tally,
 ) -> Result<Tally, Failure> {
     let next = AtomicU64::new(cases.start);
-    let tally = Mutex::new(Tally::default());
+    let tally = Mutex::new(tally);
     let failed = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..jobs {

@@ -18,11 +18,13 @@ use super::{
     super::support::{get_one, open_logged, open_table, wait, write},
     Tables, WRITERS, back_up, filled, small, steps_in,
 };
-use crate::{log::Durability, store::Store};
+use crate::{hot::Sweep, log::Durability, store::Store};
 
 /// The most steps of a writer.
-const STEPS_MAX: u32 = 4000;
+const STEPS_MAX: u32 = 2500;
 const BACKUPS: usize = 5;
+/// What is spilled at a time, whether RAM is short or not.
+const SPILL_BYTES: usize = 20_000;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A table that is filled, and then cleared or closed, again and again.
@@ -65,12 +67,13 @@ fn go_on(store: &Arc<Store>, seed: u64, progress: &[AtomicU32], done: &AtomicBoo
             let mut rng = Rng::with_seed(seed);
             while !done.load(SeqCst) {
                 store.relieve_now();
-                if rng.bool() {
-                    let tables = Tables::of(store);
-                    let merged = [tables.lists, tables.sums, tables.values];
-                    merged[rng.usize(..3)]
-                        .merge_some(&mut rng)
-                        .expect("a merge");
+                let tables = Tables::of(store);
+                let tables = [&tables.lists, &tables.more_lists, &tables.values];
+                let table = tables[rng.usize(..tables.len())];
+                // So often that there is always a run that has one of the last records.
+                match rng.u8(..4) {
+                    0 => drop(table.merge_some(&mut rng).expect("a merge")),
+                    _ => drop(table.spill(SPILL_BYTES, Sweep::All).expect("a spill")),
                 }
             }
         });

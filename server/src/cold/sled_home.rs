@@ -216,7 +216,10 @@ impl SledHome {
         if let Some(path) = sled_dirs::begin_first(data_dir)? {
             // IMPORTANT: sled does not open what a power cut left of a database that was being made, so
             // that one has another name until it is on stable storage.
-            drop(open_sled(&path, cache_bytes)?);
+            let db = open_sled(&path, cache_bytes)?;
+            // An error that it meets as it is dropped it keeps to itself.
+            db.flush().map_err(|error| widen("flush", &path, error))?;
+            drop(db);
             sync_files(&path)?;
             sled_dirs::finish_first(data_dir)?;
         }

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rhash_server::size::{ByteSize, parse_span};
+use rhash_server::{
+    args::DurabilityLevel,
+    size::{ByteSize, parse_span},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -95,6 +98,8 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Measure round trips to the server
     Ping(Ping),
+    /// Copy all named tables, as they are at one moment, while the server goes on
+    Backup(Backup),
     /// Measure what spilling costs, or a server of yours
     Bench(Bench),
     /// Make the tokens by which a server knows its clients
@@ -145,6 +150,11 @@ pub(crate) struct Index {
     /// Add documents to the index where it exists.
     #[arg(long)]
     pub(crate) add: bool,
+    /// Make the tables of the index with this durability, which they keep: `none` builds fastest, and
+    /// survives a clean stop of the server; `everysec` survives a crash of it, `always` one of its
+    /// machine. Default: that of the server.
+    #[arg(long, value_name = "LEVEL", value_enum, conflicts_with = "add")]
+    pub(crate) durability: Option<DurabilityLevel>,
     /// Print the summary as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -218,6 +228,11 @@ pub(crate) struct Put {
     /// The value: for a table of lists a JSON list, for one of counters a whole number.
     #[arg(allow_hyphen_values = true)]
     pub(crate) value: String,
+    /// Make the table with this durability, which it keeps; one that exists must have it. With `none`
+    /// what is put survives a clean stop of the server, with `everysec` a crash of it, with `always` one
+    /// of its machine. Default: that of the table, or else of the server.
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub(crate) durability: Option<DurabilityLevel>,
 }
 
 /// Arguments of `del`.
@@ -306,6 +321,32 @@ pub(crate) struct Ping {
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) count: u32,
+}
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The copy has all writes up to one record of the log, and none behind it. It is a data directory: to
+restore it, start a server on it, or on a copy of it. Until it is whole, its name ends with .partial;
+what a crash leaves under that name is of no use.
+
+On the file system of the data directory, large runs are hard links, which take no time and no disk
+until the server has merged them away. So keep a copy elsewhere, too, against a disk that fails, and
+change nothing inside of DIR. The server needs a log: not --memory-only, not --durability none. With
+tokens, this needs the right admin.
+
+Examples:
+  rhash --server localhost:10080 backup /var/backups/rhash/monday
+  rhash-server --listen localhost:10081 --data /var/backups/rhash/monday
+  rhash backup --data ./data ./data-before-the-change")]
+pub(crate) struct Backup {
+    /// The directory to make, on the server's host and not on this one. It must not exist, and the
+    /// directory that it will be in must. A relative path begins where this command runs.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Print what was made as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `bench`.
@@ -402,7 +443,7 @@ that runs with --tokens FILE lets it in after a SIGHUP; to revoke it, take the l
 another.
 
 Rights: read to look at entries; write to change them, and to make, clear and free tables; admin for
-the figures of the server, which name all tables. Writes that tell what was there need read, too.
+the figures of the server, which name all tables, and for backups. Writes that tell what was there need read, too.
 
 Examples:
   rhash token new ci --file tokens --tables 'test-*' --rights read,write > ci.token

@@ -24,7 +24,7 @@ use clap::Parser;
 use self::{
     cli::{Cli, Command},
     command::{
-        bench as bench_command, index as index_command, search, serve, server_info, table, term,
+        backup, bench as bench_command, index as index_command, search, serve, server_info, table, term,
         token,
     },
     connection::{Intent, Session},
@@ -96,6 +96,7 @@ fn dispatch(session: &Session, command: &Command, out: &mut Output) -> Outcome {
         Command::Tables(args) => server_info::tables(client, args, out),
         Command::Stats(args) => server_info::stats(client, args, out),
         Command::Ping(args) => server_info::ping(client, args, out),
+        Command::Backup(args) => backup::run(client, args, out),
         Command::Bench(_) | Command::Serve(_) | Command::Token(_) => Ok(()),
     }
 }

@@ -130,3 +130,48 @@ fn tables_of_other_kinds_and_codecs_are_read_and_written() -> io::Result<()> {
     place.output(&at(&["close", "private", "--yes"]))?;
     Ok(())
 }
+
+#[test]
+fn put_makes_a_table_with_its_durability_which_tables_shows() -> io::Result<()> {
+    let place = Place::new()?;
+    place.output(&["put", "safe", "k", "1", "--durability", "always"])?;
+    place.output(&["put", "safe", "k", "2"])?;
+    place.output(&["put", "--durability", "always", "safe", "k", "3"])?;
+    place.output(&["put", "plain", "k", "1"])?;
+    let said = place.failure(1, &["put", "safe", "k", "4", "--durability", "none"])?;
+    assert!(said.contains("has durability always, not none"), "{said}");
+    let said = place.failure(2, &["put", "safe", "k", "4", "--durability", "some"])?;
+    assert!(said.contains("none, everysec, always"), "{said}");
+    assert_eq!(place.output(&["get", "safe", "k"])?, "3\n");
+    let shown = place.output(&["tables"])?;
+    let line = |name: &str| shown.lines().find(|line| line.starts_with(name));
+    assert!(
+        line("safe").is_some_and(|line| line.ends_with("  always")),
+        "{shown}"
+    );
+    assert!(
+        line("plain").is_some_and(|line| line.ends_with("  everysec (server's)")),
+        "{shown}"
+    );
+    let tables = place.json(&["tables", "--json"])?;
+    for (number, durability, own) in [(0, "everysec", false), (1, "always", true)] {
+        assert_eq!(tables[number]["durability"], durability);
+        assert_eq!(tables[number]["own_durability"], own);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_index_has_the_durability_that_it_is_asked_for() -> io::Result<()> {
+    let place = Place::new()?;
+    place.write("a.txt", "some words")?;
+    place.output(&["index", "a.txt", "--durability", "none"])?;
+    assert!(place.output(&["search", "words"])?.contains("a.txt"));
+    place.failure(2, &["index", "a.txt", "--add", "--durability", "none"])?;
+    place.output(&["index", "a.txt", "--add"])?;
+    let tables = place.json(&["tables", "--json"])?;
+    let levels = tables.as_array().into_iter().flatten();
+    let levels: Vec<_> = levels.map(|table| table["durability"].clone()).collect();
+    assert_eq!(levels, ["none"; 4]);
+    Ok(())
+}

@@ -295,6 +295,7 @@ async fn a_table_of_another_pattern_cannot_be_opened_and_is_not_even_named() -> 
                 kind: Some(TableKind::Values),
                 codec: Some("bytes"),
                 mode,
+                durability: None,
             };
             assert_eq!(peer.call(open).await?.code()?, ErrorCode::Denied, "{name}");
         }
@@ -329,6 +330,7 @@ async fn a_reader_opens_what_there_is_and_makes_nothing() -> TestResult {
             kind: Some(TableKind::Values),
             codec: Some("bytes"),
             mode: OpenMode::OpenOrCreate,
+            durability: None,
         };
         assert_eq!(
             peer.call(open).await?.code()?,

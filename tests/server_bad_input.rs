@@ -238,6 +238,7 @@ async fn malformed_batches_names_and_calls_are_refused_and_the_connection_goes_o
             kind,
             codec,
             mode,
+            durability: None,
         };
         assert_eq!(
             peer.call(open).await?.code()?,

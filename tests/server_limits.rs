@@ -36,6 +36,7 @@ async fn open(peer: &mut Peer, name: &str, mode: OpenMode) -> TestResult<Result<
         kind: Some(TableKind::Values),
         codec: Some("bytes"),
         mode,
+        durability: None,
     };
     Ok(match peer.call(open).await?.response()? {
         Response::Error(error) => Err(error),
@@ -105,6 +106,7 @@ async fn tables_that_are_made_at_the_same_time_are_no_more_than_the_limit() -> T
                 kind: Some(TableKind::Values),
                 codec: Some("bytes"),
                 mode: OpenMode::OpenOrCreate,
+                durability: None,
             };
             let sent = peer.send(open).await?;
             peers.push((peer, sent));

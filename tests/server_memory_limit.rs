@@ -144,6 +144,7 @@ async fn ten_thousand_small_tables_fit_the_least_limit_and_are_given_back() -> T
             kind: Some(TableKind::Values),
             codec: Some("bytes"),
             mode: OpenMode::OpenOrCreate,
+            durability: None,
         };
         let answered = peer.call(request).await?;
         let Response::Opened { table, .. } = answered.response()? else {

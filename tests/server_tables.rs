@@ -94,6 +94,7 @@ async fn a_table_is_opened_as_what_it_is() -> TestResult {
         kind,
         codec,
         mode,
+        durability: None,
     };
     let (values, lists) = (Some(TableKind::Values), Some(TableKind::Lists));
     let bytes = Some("bytes");

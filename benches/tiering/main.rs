@@ -12,6 +12,7 @@ mod table;
 mod earlier;
 mod build;
 mod entries;
+mod beside;
 
 use self::{
     options::Tiering,
@@ -62,6 +63,10 @@ fn run(tiering: &Tiering) -> Result<()> {
         }
         if options.wants(&job.name("entries")) {
             entries::run(&job, &mut report)?;
+        }
+        // Where all fits, and where the homes of runs are compared, nobody would learn more.
+        if ratio > PLACEMENTS_AT && options.wants(&job.name("beside")) {
+            beside::run(&job, &mut report)?;
         }
     }
     Ok(())

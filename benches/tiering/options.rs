@@ -12,7 +12,7 @@ const GROUP_BYTES: u64 = 32 << 20;
 
 /// Compare memory only with spill, and the homes of runs with each other.
 ///
-/// Workloads: build-2x, entries-2x, build-8x, entries-8x, build-32x, entries-32x. Sides:
+/// Workloads: build-2x, entries-2x, build-8x, entries-8x, beside-8x, build-32x, entries-32x, beside-32x. Sides:
 /// memory-only, rhash-spill, and at 2x also rhash-files-only and rhash-sled-only.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench tiering --", max_term_width = 100)]

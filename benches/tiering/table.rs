@@ -13,8 +13,13 @@ pub(crate) type Bulk<V> = blocking::Bulk<Vec<u8>, V, BytesCodec>;
 
 /// Opens the table for writes.
 pub(crate) fn writer<V: Stored<BytesCodec>>(address: &str) -> Result<Bulk<V>> {
+    writer_of(address, TABLE)
+}
+
+/// Opens another table for writes.
+pub(crate) fn writer_of<V: Stored<BytesCodec>>(address: &str, name: &str) -> Result<Bulk<V>> {
     let client = blocking::Client::connect(address)?;
-    let table: blocking::RemoteHash<Vec<u8>, V, BytesCodec> = client.table(TABLE).open()?;
+    let table: blocking::RemoteHash<Vec<u8>, V, BytesCodec> = client.table(name).open()?;
     Ok(table.bulk())
 }
 
@@ -33,12 +38,17 @@ pub(crate) struct Reader<V> {
 impl<V: Stored<BytesCodec, Read = Vec<u8>>> Reader<V> {
     /// Opens the table for reads.
     pub(crate) fn open(address: &str) -> Result<Self> {
+        Self::open_table(address, TABLE)
+    }
+
+    /// Opens another table for reads.
+    pub(crate) fn open_table(address: &str, name: &str) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let (client, table) = runtime.block_on(async {
             let client = Client::connect(address).await?;
-            let table = client.table(TABLE).cache_policy(CachePolicy::None);
+            let table = client.table(name).cache_policy(CachePolicy::None);
             let table = table.open().await?;
             Ok::<_, rhash_client::Error>((client, table))
         })?;

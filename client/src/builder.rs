@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use rhash_protocol::OpenMode;
+use rhash_protocol::{Durability, OpenMode};
 
 use crate::{
     client::Client,
@@ -20,6 +20,7 @@ pub struct TableBuilder {
     client: Client,
     name: Option<String>,
     mode: OpenMode,
+    durability: Option<Durability>,
     policy: CachePolicy,
 }
 
@@ -30,6 +31,7 @@ impl TableBuilder {
             client,
             name,
             mode: OpenMode::OpenOrCreate,
+            durability: None,
             policy,
         }
     }
@@ -46,6 +48,17 @@ impl TableBuilder {
         self
     }
 
+    /// How safe a write to this named table is when the server answers it. A table that is made keeps it;
+    /// one that exists must have it. The cache answers before the server does: [`flush`] waits for the
+    /// server.
+    /// Default: what the table has; one that is made follows the server's `--durability`.
+    ///
+    /// [`flush`]: crate::RemoteHash::flush
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
     /// What the cache does for this table. Default: what the client's builder said.
     pub fn cache_policy(mut self, policy: CachePolicy) -> Self {
         self.policy = policy;
@@ -57,13 +70,15 @@ impl TableBuilder {
     ///
     /// # Errors
     /// [`NoSuchTable`](crate::ErrorKind::NoSuchTable), [`TableExists`](crate::ErrorKind::TableExists),
-    /// [`WrongKind`](crate::ErrorKind::WrongKind) or [`WrongCodec`](crate::ErrorKind::WrongCodec),
-    /// and those of the connection.
+    /// [`WrongKind`](crate::ErrorKind::WrongKind), [`WrongCodec`](crate::ErrorKind::WrongCodec) or
+    /// [`WrongDurability`](crate::ErrorKind::WrongDurability), [`Usage`](crate::ErrorKind::Usage) for a
+    /// temporary table with a durability, and those of the connection.
     pub async fn open<K: Item<C>, V: Stored<C>, C: Codec>(self) -> Result<RemoteHash<K, V, C>> {
         let spec = TableSpec {
             kind: Some(V::KIND),
             codec: Some(codec_name::<K, V, C>()),
             mode: self.mode,
+            durability: self.durability,
         };
         let handle = self
             .client

@@ -7,7 +7,10 @@ use std::{
 
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
-use rhash_protocol::{OpenMode, Request, Response, Stats, TableId, TableInfo, TableKind};
+use rhash_protocol::{
+    BackupInfo, OpenMode, Request, Response, Stats, TableId, TableInfo, TableKind,
+    limits::PATH_BYTES_MAX,
+};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, watch},
@@ -191,6 +194,7 @@ impl Client {
             kind: None,
             codec: None,
             mode: OpenMode::Existing,
+            durability: None,
         };
         let handle = self
             .core
@@ -225,7 +229,7 @@ impl Client {
     }
 
     /// Writes all that this client has cached, and returns when all that it wrote before to named tables is
-    /// on stable storage, whatever the server's `--durability`.
+    /// on stable storage, whatever their durability.
     ///
     /// # Errors
     /// As [`flush`](Self::flush), and those of the connection; a server whose disk failed says so.
@@ -234,6 +238,50 @@ impl Client {
         let reply = self.core.call(Request::Sync).await?;
         match reply.response()? {
             Response::Done => Ok(()),
+            other => Err(pipeline::unexpected(&other)),
+        }
+    }
+
+    /// Writes all that this client has cached, and has the server copy its named tables, as they are at one
+    /// moment, to the new directory `dir` on the server's own host: an absolute path, whose parent is
+    /// there. A server that is started with `--data` on the copy has what was in them. Writers go on
+    /// meanwhile, this client's too. However long it takes, it is waited for while the server is heard.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a path that is not absolute or too long; [`ErrorKind::Busy`] if a backup is
+    /// under way; [`ErrorKind::Denied`] without the right `admin`; why the server cannot make one, of which
+    /// nothing stays then; as [`flush`](Self::flush), and those of the connection. If that was lost, the
+    /// backup may still come to be: `dir` is there once it is whole.
+    pub async fn backup(&self, dir: &str) -> Result<BackupInfo> {
+        if !dir.starts_with('/') || dir.len() > PATH_BYTES_MAX || dir.contains('\0') {
+            let text = format!(
+                "a backup needs an absolute path of at most {PATH_BYTES_MAX} bytes, not {dir:?}"
+            );
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
+        self.flush().await?;
+        let call = self
+            .core
+            .pipeline
+            .call(Request::Backup { dir }, Patience::Once);
+        let mut call = std::pin::pin!(call);
+        let reply = loop {
+            // Nothing comes while the server copies, so that it is asked for a sign of life.
+            match tokio::time::timeout(self.core.request_timeout, &mut call).await {
+                Ok(reply) => break reply,
+                Err(_elapsed) => self.ping().await.map(drop)?,
+            }
+        };
+        let reply = reply.map_err(|error| match error.kind() {
+            ErrorKind::Connection => {
+                let text =
+                    format!("{error}; if the server goes on, {dir} is there once it is whole");
+                Error::with_source(ErrorKind::Connection, text, error)
+            }
+            _ => error,
+        })?;
+        match reply.response()? {
+            Response::BackedUp(info) => Ok(info),
             other => Err(pipeline::unexpected(&other)),
         }
     }
@@ -279,6 +327,13 @@ impl ClientCore {
         spec: TableSpec,
         policy: CachePolicy,
     ) -> Result<crate::table::Handle> {
+        if let (None, Some(durability)) = (&name, spec.durability) {
+            let text = format!(
+                "a temporary table cannot have durability {}: it ends with its client; give it a name",
+                durability.name()
+            );
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
         let _alone = match &name {
             Some(name) => Some(self.registry.name_lock(name).lock().await),
             None => None,
@@ -290,6 +345,7 @@ impl ClientCore {
                 kind: spec.kind,
                 codec: spec.codec.as_deref(),
                 mode: spec.mode,
+                durability: spec.durability,
             })
             .await?;
         let Response::Opened {

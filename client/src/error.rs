@@ -48,6 +48,9 @@ pub enum ErrorKind {
     /// The table's keys and values are encoded otherwise. Open it with the codec and types that
     /// the message names.
     WrongCodec,
+    /// The table has another durability, or the server cannot give it the one that was asked for. Open
+    /// it without one, or do what the message says.
+    WrongDurability,
     /// The key is over the limit. Use a shorter one, or a hash of it.
     KeyTooLarge,
     /// The value is over the server's limit. Split it, or make it a list that grows by appends.
@@ -217,6 +220,7 @@ impl From<WireError> for Error {
             ErrorCode::TableClosed => ErrorKind::TableClosed,
             ErrorCode::WrongKind => ErrorKind::WrongKind,
             ErrorCode::WrongCodec => ErrorKind::WrongCodec,
+            ErrorCode::WrongDurability => ErrorKind::WrongDurability,
             ErrorCode::KeyTooLarge => ErrorKind::KeyTooLarge,
             ErrorCode::ValueTooLarge => ErrorKind::ValueTooLarge,
             ErrorCode::SessionExpired => ErrorKind::SessionExpired,

@@ -67,7 +67,7 @@ mod error;
 #[doc(hidden)]
 pub mod testing;
 
-pub use rhash_protocol::{LimitInfo, Stats, TableInfo, TableKind};
+pub use rhash_protocol::{BackupInfo, Durability, LimitInfo, Stats, TableInfo, TableKind};
 
 pub use self::{
     address::{Address, SERVER_VARIABLE},

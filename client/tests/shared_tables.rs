@@ -4,7 +4,7 @@ mod support;
 
 use std::error::Error;
 
-use rhash_client::{Client, Counter, ErrorKind, List, RemoteHash};
+use rhash_client::{Client, Counter, Durability, ErrorKind, List, RemoteHash};
 use support::{eventually, quiet, server};
 
 type Done = Result<(), Box<dyn Error>>;
@@ -123,6 +123,35 @@ async fn a_closed_table_is_closed_for_everybody() -> Done {
     assert!(new.is_empty().await?);
     other.close_table("t").await?;
     assert_eq!(server.tables(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_keeps_the_durability_that_it_was_made_with() -> Done {
+    let server = server();
+    let client = quiet().connect(&server.address()).await?;
+    let kind = |error: rhash_client::Error| error.kind();
+    let open = |name: &str, durability| client.table(name).durability(durability).open();
+    let _safe: Texts = open("safe", Durability::Always).await?;
+    let again: Texts = client.table("safe").open().await?;
+    drop(again);
+    let other: Result<Texts, _> = open("safe", Durability::None).await;
+    assert_eq!(
+        other.map(drop).map_err(kind),
+        Err(ErrorKind::WrongDurability)
+    );
+    let _plain: Texts = client.table("plain").open().await?;
+    let _as_it_is: Texts = open("plain", Durability::EverySec).await?;
+    for (name, durability, own) in [
+        ("safe", Durability::Always, true),
+        ("plain", Durability::EverySec, false),
+    ] {
+        let info = client.find_table(name).await?.ok_or("not listed")?;
+        assert_eq!((info.durability, info.own_durability), (durability, own));
+    }
+    let temporary = client.temporary().durability(Durability::None);
+    let temporary: Result<Texts, _> = temporary.open().await;
+    assert_eq!(temporary.map(drop).map_err(kind), Err(ErrorKind::Usage));
     Ok(())
 }
 

@@ -22,5 +22,5 @@ pub mod assembler;
 pub mod handshake;
 
 pub use packed::{Keys, Op, Ops, Outcome, Outcomes, PageEntry, Slot, Values};
-pub use request::{Call, OpenMode, Request, ScanWhat, TableId, TableKind};
-pub use response::{ErrorCode, LimitInfo, Notice, Response, Stats, TableInfo, WireError};
+pub use request::{Call, Durability, OpenMode, Request, ScanWhat, TableId, TableKind};
+pub use response::{BackupInfo, ErrorCode, LimitInfo, Notice, Response, Stats, TableInfo, WireError};

@@ -1,7 +1,7 @@
 //! Every bound of the protocol, by name. Both sides check them before they allocate.
 
 /// The protocol's version; a server answers clients of this version only.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The port that MivRHash listened on in 2010, and that rhash keeps.
 pub const DEFAULT_PORT: u16 = 10080;
@@ -33,6 +33,9 @@ pub const TABLE_NAME_BYTES_MAX: usize = 255;
 
 /// The longest codec name, in bytes.
 pub const CODEC_NAME_BYTES_MAX: usize = 255;
+
+/// The longest path that a request names, in bytes.
+pub const PATH_BYTES_MAX: usize = 4096;
 
 /// The longest text of an error, in bytes; a longer one is cut. A refusal with it is no longer than
 /// [`HELLO_BYTES_MAX`].

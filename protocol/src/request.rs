@@ -37,6 +37,9 @@ pub enum Request<'a> {
         codec: Option<&'a str>,
         /// What to do about a table that exists, or does not.
         mode: OpenMode,
+        /// How safe a write to it is when it is answered; none accepts what the table has, and makes
+        /// one that follows the server. A temporary table takes none.
+        durability: Option<Durability>,
     },
     /// Lists all tables that this session may see. Answered by `Tables`.
     Tables,
@@ -112,8 +115,15 @@ pub enum Request<'a> {
     /// The server's figures. Answered by `Stats`.
     Stats,
     /// Waits until all that was written before to named tables is on stable storage, whatever
-    /// `--durability` says. Answered by `Done`.
+    /// their durability. Answered by `Done`.
     Sync,
+    /// Copies all named tables, as they are at one record of the log, to a new directory on the server's
+    /// host. Answered by `BackedUp`, perhaps after minutes; others are answered meanwhile.
+    Backup {
+        /// The directory to make: an absolute path of at most
+        /// [`PATH_BYTES_MAX`](crate::limits::PATH_BYTES_MAX) bytes, without NUL.
+        dir: &'a str,
+    },
 }
 
 impl Request<'_> {
@@ -150,6 +160,37 @@ impl TableKind {
             Self::Lists => "lists",
             Self::Counters => "counters",
         }
+    }
+}
+
+/// How safe a write to a named table is when it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// As safe as RAM: it survives a clean stop.
+    None,
+    /// It survives the process; a machine that fails loses the last 1.5 seconds at most.
+    EverySec,
+    /// It survives the machine.
+    Always,
+}
+
+impl Durability {
+    /// All levels, the least safe first.
+    pub const ALL: [Self; 3] = [Self::None, Self::EverySec, Self::Always];
+
+    /// The level's name, as options have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::EverySec => "everysec",
+            Self::Always => "always",
+        }
+    }
+
+    /// The level of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::{
     limits::ERROR_TEXT_BYTES_MAX,
     packed::{Outcomes, Page, Presence, Values},
-    request::{TableId, TableKind},
+    request::{Durability, TableId, TableKind},
 };
 
 /// An answer to a request, under the same request id.
@@ -55,6 +55,8 @@ pub enum Response<'a> {
     Page(#[serde(borrow)] Page<'a>),
     /// To `Stats`.
     Stats(Box<Stats>),
+    /// To `Backup`.
+    BackedUp(BackupInfo),
 }
 
 /// Why a request failed.
@@ -110,6 +112,8 @@ pub enum ErrorCode {
     WrongVersion,
     /// The token is missing or does not allow this.
     Denied,
+    /// The table has another durability than was asked for, or the server cannot give it that.
+    WrongDurability,
 }
 
 /// Something that the server says unasked.
@@ -150,6 +154,10 @@ pub struct TableInfo {
     pub cold_bytes: u64,
     /// How many sessions have it open.
     pub sessions: u64,
+    /// How safe a write to it is when it is answered; `none` for a temporary table.
+    pub durability: Durability,
+    /// Whether that is the table's own, which stays; else it follows the server's `--durability`.
+    pub own_durability: bool,
 }
 
 /// The server's figures; counters count from its start.
@@ -211,6 +219,25 @@ pub struct Stats {
     pub limits: Vec<LimitInfo>,
     /// All tables.
     pub tables: Vec<TableInfo>,
+}
+
+/// What a backup is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupInfo {
+    /// The last record of the log that is in it: all writes up to this one, and none behind it.
+    pub record: u64,
+    /// Named tables.
+    pub tables: u64,
+    /// Runs that share the disk of the server's own, by hard links.
+    pub runs_linked: u64,
+    /// How long they are.
+    pub linked_bytes: u64,
+    /// Runs that were copied.
+    pub runs_copied: u64,
+    /// How long they are.
+    pub copied_bytes: u64,
+    /// The log that was copied.
+    pub log_bytes: u64,
 }
 
 /// A limit of the server.

@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use rhash_protocol::{
-    Call, ErrorCode, Keys, LimitInfo, Notice, OpenMode, Ops, Outcomes, Request, Response, ScanWhat,
-    Stats, TableInfo, TableKind, Values, WireError, codec,
+    BackupInfo, Call, Durability, ErrorCode, Keys, LimitInfo, Notice, OpenMode, Ops, Outcomes,
+    Request, Response, ScanWhat, Stats, TableInfo, TableKind, Values, WireError, codec,
     packed::{Page, PageEntries, Presence},
 };
 use serde::{Deserialize, Serialize};
@@ -44,17 +44,31 @@ fn requests() {
             kind: Some(TableKind::Values),
             codec: Some("bytes"),
             mode: OpenMode::OpenOrCreate,
+            durability: None,
         },
-        b"\x01\x01\x06people\x01\x00\x01\x05bytes\x00",
+        b"\x01\x01\x06people\x01\x00\x01\x05bytes\x00\x00",
     );
+    for (byte, durability) in (0..).zip(Durability::ALL) {
+        request(
+            Request::Open {
+                name: Some("t"),
+                kind: None,
+                codec: None,
+                mode: OpenMode::OpenOrCreate,
+                durability: Some(durability),
+            },
+            &[b"\x01\x01\x01t\x00\x00\x00\x01".as_slice(), &[byte]].concat(),
+        );
+    }
     request(
         Request::Open {
             name: None,
             kind: None,
             codec: None,
             mode: OpenMode::Existing,
+            durability: None,
         },
-        b"\x01\x00\x00\x00\x01",
+        b"\x01\x00\x00\x00\x01\x00",
     );
     request(
         Request::Open {
@@ -62,8 +76,9 @@ fn requests() {
             kind: Some(TableKind::Lists),
             codec: None,
             mode: OpenMode::CreateNew,
+            durability: None,
         },
-        b"\x01\x00\x01\x01\x00\x02",
+        b"\x01\x00\x01\x01\x00\x02\x00",
     );
     request(
         Request::Open {
@@ -71,8 +86,9 @@ fn requests() {
             kind: Some(TableKind::Counters),
             codec: None,
             mode: OpenMode::CreateNew,
+            durability: None,
         },
-        b"\x01\x00\x01\x02\x00\x02",
+        b"\x01\x00\x01\x02\x00\x02\x00",
     );
     request(Request::Tables, b"\x02");
     request(Request::Len { table: 7 }, b"\x03\x07");
@@ -137,6 +153,7 @@ fn requests() {
     );
     request(Request::Stats, b"\x0d");
     request(Request::Sync, b"\x0e");
+    request(Request::Backup { dir: "/b" }, b"\x0f\x02/b");
 }
 
 fn info() -> TableInfo {
@@ -151,10 +168,12 @@ fn info() -> TableInfo {
         cold_runs: 4,
         cold_bytes: 5,
         sessions: 6,
+        durability: Durability::Always,
+        own_durability: true,
     }
 }
 
-const INFO: &[u8] = b"\x01\x01t\x07\x01\x05value\x01\x02\x03\x04\x05\x06";
+const INFO: &[u8] = b"\x01\x01t\x07\x01\x05value\x01\x02\x03\x04\x05\x06\x02\x01";
 
 #[test]
 fn responses() {
@@ -206,6 +225,18 @@ fn responses() {
             entries: PageEntries::new(0, b""),
         }),
         b"\x0b\x00\x00\x00",
+    );
+    is(
+        &Response::BackedUp(BackupInfo {
+            record: 70_000,
+            tables: 1,
+            runs_linked: 2,
+            linked_bytes: 3,
+            runs_copied: 4,
+            copied_bytes: 5,
+            log_bytes: 6,
+        }),
+        b"\x0d\xfc\x70\x11\x01\x00\x01\x02\x03\x04\x05\x06",
     );
 }
 
@@ -281,6 +312,7 @@ fn error_codes() {
         ErrorCode::Busy,
         ErrorCode::WrongVersion,
         ErrorCode::Denied,
+        ErrorCode::WrongDurability,
     ]
     .into_iter()
     .enumerate()

@@ -4,7 +4,7 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 use rhash_protocol::{
-    Call, Keys, Notice, OpenMode, Ops, Request, Response, ScanWhat, TableKind, codec,
+    Call, Durability, Keys, Notice, OpenMode, Ops, Request, Response, ScanWhat, TableKind, codec,
     frame::{Frame, FrameError, FrameHead, FrameKind, HEADER_BYTES, Header},
     limits::FRAME_BYTES_MAX,
 };
@@ -25,7 +25,7 @@ impl Operands {
     fn call(&self) -> Call<'_> {
         let Self { table, count, .. } = *self;
         let bytes = self.bytes.as_slice();
-        let request = match self.which % 8 {
+        let request = match self.which % 9 {
             0 => Request::Open {
                 name: self.name.as_deref(),
                 kind: self.kind.map(|kind| match kind % 3 {
@@ -35,6 +35,7 @@ impl Operands {
                 }),
                 codec: self.name.as_deref(),
                 mode: OpenMode::CreateNew,
+                durability: self.kind.map(|kind| Durability::ALL[usize::from(kind) % 3]),
             },
             1 => Request::Write {
                 table,
@@ -56,6 +57,9 @@ impl Operands {
                 entries_max: count,
             },
             6 => Request::Len { table },
+            7 => Request::Backup {
+                dir: self.name.as_deref().unwrap_or("/"),
+            },
             _ => Request::Stats,
         };
         Call {

@@ -41,6 +41,7 @@ from ._errors import (
     ValueTooLargeError,
     WholeTableWarning,
     WrongCodecError,
+    WrongDurabilityError,
     WrongKindError,
 )
 from ._hash import DEFAULT_ADDRESS, Client, RHash
@@ -79,6 +80,7 @@ __all__ = [
     "ValueTooLargeError",
     "WholeTableWarning",
     "WrongCodecError",
+    "WrongDurabilityError",
     "WrongKindError",
     "__version__",
     "decode_value",

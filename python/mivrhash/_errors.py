@@ -32,6 +32,7 @@ __all__ = [
     "ValueTooLargeError",
     "WholeTableWarning",
     "WrongCodecError",
+    "WrongDurabilityError",
     "WrongKindError",
 ]
 
@@ -86,6 +87,10 @@ class WrongKindError(RHashError, TypeError):
 
 class WrongCodecError(RHashError, TypeError):
     """The table's keys and values are encoded otherwise."""
+
+
+class WrongDurabilityError(RHashError, ValueError):
+    """The table has another durability than was asked for, or the server cannot give it that."""
 
 
 class KeyTooLargeError(RHashError, ValueError):

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from itertools import islice
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, cast, overload
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union, cast, overload
 
 from . import _native
 from ._errors import TableClosedError, UsageError, WholeTableWarning
@@ -83,6 +83,15 @@ class Client(_native.Client):
         """All tables that this client may see, and what the server knows of them."""
         return cast("List[Dict[str, Any]]", json.loads(self.tables_json()))
 
+    def backup(self, directory: Union[str, os.PathLike[str]]) -> Dict[str, Any]:
+        """Has the server copy its named tables, as they are at one moment, to a new directory on its own host.
+
+        ``directory`` is an absolute path. A server that is started with ``--data`` on the copy has what was in
+        the tables. Tables go on being written meanwhile. Gives what was made: ``record``, the last record
+        of the log that is in it, ``tables``, and how many runs and bytes were linked and copied.
+        """
+        return cast("Dict[str, Any]", json.loads(self.backup_json(os.fspath(directory))))
+
     def __repr__(self) -> str:
         state = ", closed" if self.closed else ""
         return f"<{type(self).__name__} {self.address}{state}>"
@@ -107,6 +116,11 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
     gives a copy of a list, dict or set each time, and does not look whether it was changed.
     ``client`` is a connection to share; other options are those of :class:`Client`.
 
+    ``durability`` says how safe a write to a named table is once it is flushed: ``"none"`` survives a clean
+    stop of the server, ``"everysec"`` a crash of it, ``"always"`` one of its machine. A new table keeps it;
+    one that exists must have it (else :class:`WrongDurabilityError`). Without it a table is taken as it
+    is, and a new one follows the server.
+
     Writes go to a cache and leave in batches: you read your own at once, others after a flush.
 
     >>> with RHash() as h:
@@ -130,6 +144,7 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         name: Optional[str] = None,
         kind: str = "values",
         mode: str = "open",
+        durability: Optional[str] = None,
         pickle: bool = False,
         live: bool = True,
         client: Optional[Client] = None,
@@ -152,7 +167,7 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
             "live": live,
             "options": options,
         }
-        self._open(self._client, name, kind, mode, pickle, live)
+        self._open(self._client, name, kind, mode, durability, pickle, live)
         _handles.add(self)
 
     # What a dict has.
@@ -289,12 +304,9 @@ class RHash(_native.Table[K, V], MutableMapping[K, V]):
         )
 
     def sync(self) -> None:
-        """Brings all writes to the server, and to what it has that is most durable.
-
-        A server keeps named tables over a clean stop; it has no log of writes yet, so that there is
-        nothing beyond :meth:`flush` to wait for.
-        """
-        self.flush()
+        """Sends what is cached of all tables of this client, and waits until what was written to named
+        ones is on the server's stable storage, whatever their durability."""
+        self._client.sync()
 
     def stats(self) -> Dict[str, Any]:
         """The server's figures for this table: a dict with estimates, named as such."""

@@ -47,7 +47,7 @@ class MivRHash(_native.Table[Any, Any]):
         host = f"[{name}]" if ":" in name and not name.startswith("[") else name
         host = scheme + begins + host
         self._client = _native.Client(f"{host}:{nPort}", cache_items=nCacheSize, live=False)
-        self._open(self._client, None, "values", "open", pickle, False)
+        self._open(self._client, None, "values", "open", None, pickle, False)
 
     def __delitem__(self, key: Any) -> None:
         self.discard(key)

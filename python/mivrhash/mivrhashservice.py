@@ -171,8 +171,15 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return 0
     try:
         options = _options(given)
+        examined = _native.examine(options)
     except ValueError as error:
         return _failed(error, 2)
+    except OSError as error:
+        return _failed(error, 1)
+    if examined is not None:
+        text, is_well = examined
+        print(text, flush=True)
+        return 0 if is_well else 1
     return _serve(options)
 
 

@@ -229,6 +229,12 @@ impl Client {
         self.call(py, RustClient::flush)
     }
 
+    /// Flushes all tables, and waits until what was written to named ones is on stable storage.
+    fn sync(&self, py: Python<'_>) -> PyResult<()> {
+        self.settle(py)?;
+        self.call(py, RustClient::sync)
+    }
+
     /// Flushes all tables, then disconnects.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         // What cannot be written keeps nobody from closing.
@@ -258,6 +264,13 @@ impl Client {
     /// Asks the server for a sign of life, and gives the seconds that took.
     fn ping(&self, py: Python<'_>) -> PyResult<f64> {
         Ok(self.call(py, RustClient::ping)?.as_secs_f64())
+    }
+
+    /// Has the server copy its named tables to a new directory on its host; gives what was made, as JSON.
+    fn backup_json(&self, py: Python<'_>, directory: &str) -> PyResult<String> {
+        self.settle(py)?;
+        let made = self.call(py, |client| client.backup(directory))?;
+        serde_json::to_string(&made).map_err(|error| errors::internal(&error.to_string()))
     }
 
     /// Frees a named table, for everybody.

@@ -83,6 +83,7 @@ fn class_of(error: &Error) -> &'static str {
         ErrorKind::TableExists => "TableExistsError",
         ErrorKind::WrongKind => "WrongKindError",
         ErrorKind::WrongCodec => "WrongCodecError",
+        ErrorKind::WrongDurability => "WrongDurabilityError",
         ErrorKind::KeyTooLarge => "KeyTooLargeError",
         ErrorKind::ValueTooLarge => "ValueTooLargeError",
         ErrorKind::OutOfMemory => "ServerMemoryError",

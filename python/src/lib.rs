@@ -60,6 +60,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(decode_value, module)?)?;
     module.add_function(wrap_pyfunction!(fork::forked, module)?)?;
     module.add_function(wrap_pyfunction!(server::become_server, module)?)?;
+    module.add_function(wrap_pyfunction!(server::examine, module)?)?;
     module.add_function(wrap_pyfunction!(server::server_help, module)?)?;
     module.add_function(wrap_pyfunction!(server::new_token, module)?)?;
     Ok(())

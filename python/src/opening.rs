@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use pyo3::{exceptions::PyValueError, prelude::*};
-use rhash_client::{TableKind, blocking::encoded::EncodedSpec};
+use rhash_client::{Durability, TableKind, blocking::encoded::EncodedSpec};
 use rhash_protocol::OpenMode;
 
 use crate::{client::Client, errors, shared::Shared};
@@ -17,6 +17,7 @@ pub(crate) struct Opened {
     pub(crate) client: Py<Client>,
     pub(crate) name: Option<String>,
     pub(crate) kind: TableKind,
+    pub(crate) durability: Option<Durability>,
     pub(crate) pickle: bool,
     pub(crate) live: bool,
 }
@@ -25,15 +26,15 @@ impl Opened {
     /// Opens the table, or joins those of this client that have it open.
     pub(crate) fn open(&self, py: Python<'_>, mode: OpenMode) -> PyResult<Arc<Shared>> {
         let client = self.client.get();
-        if let Some(name) = &self.name
-            && mode != OpenMode::CreateNew
-        {
-            let there = client.shares.lock().get(name).and_then(Weak::upgrade);
-            if let Some(there) = there
-                && there.fits(self.kind, self.pickle, self.live)
-            {
-                return Ok(there);
+        let there = match &self.name {
+            Some(name) if mode != OpenMode::CreateNew => {
+                let there = client.shares.lock().get(name).and_then(Weak::upgrade);
+                there.filter(|there| there.fits(self.kind, self.pickle, self.live))
             }
+            _ => None,
+        };
+        if let (Some(there), None) = (&there, self.durability) {
+            return Ok(Arc::clone(there));
         }
         let connection = client.connection(py)?;
         let spec = EncodedSpec {
@@ -41,10 +42,16 @@ impl Opened {
             kind: self.kind,
             codec: CODEC.to_owned(),
             mode,
+            durability: self.durability,
         };
         let table = py
             .detach(move || connection.open_encoded(spec))
             .map_err(|error| errors::of_client(py, &error))?;
+        if let Some(there) = there {
+            // It was opened to be told whether it has that durability, and stays open with this one.
+            py.detach(move || drop(table));
+            return Ok(there);
+        }
         let live_bytes = if self.live { client.live_bytes() } else { 0 };
         let shared = Arc::new(Shared::new(table, self.kind, self.pickle, live_bytes));
         if let Some(name) = &self.name {
@@ -64,6 +71,19 @@ pub(crate) fn kind(name: &str) -> PyResult<TableKind> {
         "counters" => Ok(TableKind::Counters),
         other => Err(PyValueError::new_err(format!(
             "kind is {other:?}, not 'values', 'lists' or 'counters'"
+        ))),
+    }
+}
+
+/// How safe writes are, from its name in Python.
+pub(crate) fn durability(name: Option<&str>) -> PyResult<Option<Durability>> {
+    let Some(name) = name else {
+        return Ok(None);
+    };
+    match Durability::from_name(name) {
+        Some(durability) => Ok(Some(durability)),
+        None => Err(PyValueError::new_err(format!(
+            "durability is {name:?}, not 'none', 'everysec' or 'always'"
         ))),
     }
 }

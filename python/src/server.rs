@@ -14,6 +14,7 @@ use rhash_server::{
     args::{Args, LogFormat},
     config::Config,
     embed::{self, Handle, Server as RustServer, ServerError},
+    store::{check, repair},
 };
 use tokio::runtime::Runtime;
 
@@ -42,8 +43,13 @@ impl Server {
     /// Starts a server, told by the options of the command `rhash-server`.
     #[new]
     fn new(py: Python<'_>, arguments: Vec<String>) -> PyResult<Self> {
-        let config = Config::from_args(parse(arguments)?)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let args = parse(arguments)?;
+        if args.check || args.repair {
+            return Err(PyValueError::new_err(
+                "--check and --repair end by themselves: give them to python -m mivrhash.mivrhashservice",
+            ));
+        }
+        let config = config(args)?;
         let running = py.detach(|| start(config)).map_err(|error| {
             let text = with_causes(&*error);
             match error.downcast_ref() {
@@ -111,6 +117,30 @@ impl Server {
             errors::raise(py, "StorageError", &text)
         })
     }
+}
+
+fn config(args: Args) -> PyResult<Config> {
+    Config::from_args(args).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// Does what `--check` or `--repair` says; gives the words for it, and whether all is well. None if neither is
+/// asked for.
+#[pyfunction]
+pub(crate) fn examine(py: Python<'_>, arguments: Vec<String>) -> PyResult<Option<(String, bool)>> {
+    let args = parse(arguments)?;
+    let (checks, repairs) = (args.check, args.repair);
+    if args.json {
+        return Err(PyValueError::new_err("--json is an option of the program rhash-server"));
+    }
+    let store = config(args)?.store;
+    let examined = py.detach(|| match (checks, repairs) {
+        (true, _) => check(&store, &mut |_, _| {})
+            .map(|report| Some((report.to_string(), report.is_sound()))),
+        (_, true) => repair(&store, &mut |_, _| {})
+            .map(|report| Some((report.to_string(), report.dropped.is_empty()))),
+        _ => Ok(None),
+    });
+    examined.map_err(|error| PyOSError::new_err(with_causes(&error)))
 }
 
 fn start(config: Config) -> Result<Running, Box<dyn Error + Send + Sync>> {

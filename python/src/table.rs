@@ -67,7 +67,7 @@ impl Table {
         Self::default()
     }
 
-    #[pyo3(signature = (client, name, kind, mode, pickle, live))]
+    #[pyo3(signature = (client, name, kind, mode, durability, pickle, live))]
     #[expect(
         clippy::too_many_arguments,
         reason = "it is called from one place in Python"
@@ -79,6 +79,7 @@ impl Table {
         name: Option<String>,
         kind: &str,
         mode: &str,
+        durability: Option<&str>,
         pickle: bool,
         live: bool,
     ) -> PyResult<()> {
@@ -90,6 +91,7 @@ impl Table {
             client,
             name,
             kind: opening::kind(kind)?,
+            durability: opening::durability(durability)?,
             pickle,
             live,
         });

@@ -40,6 +40,11 @@ def test_it_does_what_the_other_does() -> None:
         async with await aio.RHash[Any, int].open(kind="counters") as counters:
             await asyncio.gather(*(counters.add("k") for _ in range(50)))
             assert await counters.add_and_get("k", 2) == 52
+        async with await aio.RHash[str, int].open(name="aio", durability="always") as safe:
+            await safe.set("k", 1)
+            await safe.sync()
+            assert (await safe.stats())["durability"] == "always"
+            await safe.close()
 
     asyncio.run(main())
 

@@ -49,6 +49,29 @@ def test_it_is_a_mutable_mapping_and_generic() -> None:
         assert "nobody" not in ages
 
 
+def test_a_table_keeps_its_durability() -> None:
+    with RHash(name="safe", durability="always") as safe:
+        assert safe.stats()["durability"] == "always" and safe.stats()["own_durability"]
+        safe[1] = [2]
+        with RHash(name="safe", client=safe.client) as again:
+            assert again[1] == [2]
+        with RHash(name="safe", client=safe.client, durability="always") as again:
+            assert again[1] is safe[1], "they share live values"
+        with pytest.raises(mivrhash.WrongDurabilityError, match="always, not none"):
+            RHash(name="safe", client=safe.client, durability="none")
+        safe[3] = 4
+        safe.sync()
+        assert safe[1] == [2]
+        safe.close()
+    with RHash(name="plain") as plain:
+        assert plain.stats()["durability"] == "everysec" and not plain.stats()["own_durability"]
+        plain.close()
+    with pytest.raises(ValueError, match="'none', 'everysec' or 'always'"):
+        RHash(name="safe", durability="sometimes")
+    with pytest.raises(mivrhash.UsageError, match="temporary"):
+        RHash(durability="none")
+
+
 def test_named_tables_stay_and_temporary_ones_go() -> None:
     with RHash(name="stays") as named:
         named[1] = "x"

@@ -73,6 +73,26 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
 
 
+def test_a_directory_is_checked_and_repaired(own_service: Service) -> None:
+    with RHash(own_service.address, name="kept") as table:
+        table.update((n, bytes(300)) for n in range(5000))
+    own_service.stop()
+    data = str(own_service.data)
+    checked = run("--check", "--data", data)
+    assert checked.returncode == 0 and "all is as it was written" in checked.stdout, checked
+    damaged = max(Path(data, "runs").iterdir(), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    checked = run("--check", "--data", data)
+    assert checked.returncode == 1 and str(damaged) in checked.stdout, checked
+    repaired = run("--repair", "--data", data)
+    assert repaired.returncode == 1 and "damaged files are in" in repaired.stdout, repaired
+    assert run("--check", "--data", data).returncode == 0
+    with pytest.raises(ValueError, match="--check"):
+        mivrhash.serve(data=data, check=True)
+    refused = run("--check", "--data", str(Path(data, "none")))
+    assert refused.returncode == 1 and "no data directory" in refused.stderr, refused
+
+
 def test_bad_options_are_told_with_the_way_out() -> None:
     for arguments, text in {
         ("99999999",): "'99999999' is not a port, from 0 to 65535",
@@ -119,6 +139,27 @@ def test_figures_are_answered_by_http(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait(timeout=WAIT)
+
+
+def test_a_backup_is_a_data_directory(own_service: Service, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    with Client(own_service.address) as client:
+        table = client.table("t")
+        table["k"] = [1]
+        table["k"].append(2)
+        made = client.backup(copy)
+        assert made["tables"] == 1 and made["record"] > 0
+        table["k"] = "later"
+        with pytest.raises(mivrhash.RHashError):
+            client.backup(copy)
+        with pytest.raises(mivrhash.UsageError):
+            client.backup("relative")
+    service = Service(copy)
+    try:
+        with RHash(service.address, name="t", mode="existing") as table:
+            assert table["k"] == [1, 2]
+    finally:
+        service.kill()
 
 
 def test_an_embedded_server_keeps_named_tables(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use rhash_protocol::limits::DEFAULT_PORT;
+use rhash_protocol::{Durability, limits::DEFAULT_PORT};
 use tracing::level_filters::LevelFilter;
 
 use crate::size::{ByteSize, parse_span};
@@ -16,6 +16,8 @@ Examples:
   rhash-server --listen 127.0.0.1:0                  a free port; the first line says which
   rhash-server --listen 0.0.0.0:10080 --tokens FILE  for other hosts, with the tokens in FILE
 
+  rhash-server --check --data DIR                    is everything in DIR as it was written?
+
   rhash --server localhost:10080 stats               what it does, from another terminal
 
 Sizes are bytes, or a number with K, M, G or T (powers of 1024): 65536, 512M, 1.5G, 8GiB.
@@ -24,7 +26,8 @@ Once ready, the server prints `listening on ADDRESS` on standard output; its log
 error. SIGTERM or Ctrl-C stops it cleanly: named tables are written to disk, and the next start
 on the same directory finds them. SIGHUP makes it read its tokens again.
 
-Exit codes: 0 stopped cleanly; 1 failed; 2 the command line made no sense.";
+Exit codes: 0 stopped cleanly, or --check found nothing wrong, or --repair left nothing out; 1 failed, or found or
+left out something; 2 the command line made no sense.";
 
 /// Where the server listens if nothing is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:10080";
@@ -80,6 +83,20 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "memory_only")]
     pub data: Option<PathBuf>,
 
+    /// Read and verify all that is in the data directory, say what is damaged, and end. No server may be using the
+    /// directory, and nothing in it is changed that a start would not.
+    #[arg(long, conflicts_with_all = ["memory_only", "repair"])]
+    pub check: bool,
+
+    /// Make a damaged data directory usable, and end: keep all that is sound, say what is not, and set damaged files
+    /// aside in its directory `damaged`. No server may be using it. Copy the directory first if you can.
+    #[arg(long, conflicts_with = "memory_only")]
+    pub repair: bool,
+
+    /// Say as JSON what --check or --repair found.
+    #[arg(long)]
+    pub json: bool,
+
     /// Use no disk at all: over the limit, writes get an out-of-memory error.
     #[arg(long)]
     pub memory_only: bool,
@@ -92,7 +109,8 @@ pub struct Args {
 
     /// When a write to a named table is answered: `none`: once it is in memory, so that it survives a clean
     /// stop; `everysec`: once it is in the log, so that it survives the server, and a machine that fails
-    /// loses about a second; `always`: once it is on stable storage.
+    /// loses about a second; `always`: once it is on stable storage. Tables that were made with a level
+    /// of their own keep that.
     /// Default: everysec.
     #[arg(long, value_name = "LEVEL", value_enum, conflicts_with = "memory_only")]
     pub durability: Option<DurabilityLevel>,
@@ -155,6 +173,17 @@ pub enum DurabilityLevel {
     Everysec,
     /// Once it is on stable storage.
     Always,
+}
+
+impl DurabilityLevel {
+    /// The level itself.
+    pub fn level(self) -> Durability {
+        match self {
+            Self::None => Durability::None,
+            Self::Everysec => Durability::EverySec,
+            Self::Always => Durability::Always,
+        }
+    }
 }
 
 /// What clients may ask at most. `stats` shows it, and how often it was reached.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use rhash_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use crate::{
-    args::{Args, DEFAULT_DATA_DIR, DurabilityLevel},
+    args::{Args, DEFAULT_DATA_DIR},
     cold::reserve_bytes,
     limits::{LimitError, Limits},
     log::Durability,
@@ -216,9 +216,8 @@ impl Config {
         store.small_run_bytes = args.small_run.0;
         store.durability = match args.durability {
             _ if args.memory_only => Durability::None,
-            Some(DurabilityLevel::None) => Durability::None,
-            None | Some(DurabilityLevel::Everysec) => Durability::EverySec,
-            Some(DurabilityLevel::Always) => Durability::Always,
+            None => Durability::EverySec,
+            Some(level) => level.level(),
         };
         if let Some(limit_bytes) = store.disk_limit_bytes {
             store.log_limit_bytes = store.log_limit_bytes.min(limit_bytes / LOG_DISK_SHARE);

@@ -11,6 +11,16 @@ pub fn manifest(bytes: &[u8]) {
     crate::data_dir::manifest::read_arbitrary(bytes);
 }
 
+/// Reads bytes as the note of a run.
+pub fn run_note(bytes: &[u8]) {
+    crate::data_dir::note::read_arbitrary(bytes);
+}
+
+/// Notes of runs.
+pub fn sample_run_notes() -> Vec<Vec<u8>> {
+    crate::data_dir::note::samples()
+}
+
 /// Reads bytes as a record of the log.
 pub fn log_record(bytes: &[u8]) {
     crate::log::record::read_arbitrary(bytes);

@@ -66,6 +66,8 @@ pub(crate) struct Hub {
     /// Becomes true when the server stops: what is under way is finished, nothing else is taken.
     pub(crate) stopping: watch::Receiver<bool>,
     listings: Arc<Semaphore>,
+    /// One backup at a time.
+    backups: Arc<Semaphore>,
     started: Instant,
     connections: AtomicU64,
     operations: AtomicU64,
@@ -119,6 +121,7 @@ impl Hub {
             memory_only: parts.memory_only,
             stopping: parts.stopping,
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
+            backups: Arc::new(Semaphore::new(1)),
             started: Instant::now(),
             connections: AtomicU64::new(0),
             operations: AtomicU64::new(0),
@@ -223,6 +226,11 @@ impl Hub {
         ListingTurn {
             _permit: permit.ok(),
         }
+    }
+
+    /// The turn to make a backup; none while another has it.
+    pub(crate) fn backup_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.backups).try_acquire_owned().ok()
     }
 
     /// About how long a list of all tables is.

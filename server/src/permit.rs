@@ -2,7 +2,8 @@
 //! leave to ask for.
 
 use rhash_protocol::{
-    ErrorCode, Op, OpenMode, Ops, Request, TableId, WireError, limits::KEY_BYTES_MAX,
+    ErrorCode, Op, OpenMode, Ops, Request, TableId, WireError,
+    limits::{KEY_BYTES_MAX, PATH_BYTES_MAX},
 };
 
 use crate::{access::grant::Rights, connection::Clerk, limits::Limit};
@@ -47,7 +48,8 @@ impl Clerk {
             Request::Ping | Request::Tables | Request::Sync | Request::Detach { .. } => {
                 return Ok(());
             }
-            Request::Stats => return self.permit_figures(),
+            Request::Stats => return self.permit_admin("see the server's figures"),
+            Request::Backup { .. } => return self.permit_admin("make backups"),
             Request::Open { name, mode, .. } => return self.permit_open(name, mode),
             Request::Len { table }
             | Request::IsEmpty { table }
@@ -88,17 +90,14 @@ impl Clerk {
         }
     }
 
-    fn permit_figures(&self) -> Result<(), WireError> {
+    fn permit_admin(&self, deed: &str) -> Result<(), WireError> {
         let grant = self.session.grant();
         if grant.rights.admin {
             return Ok(());
         }
         Err(WireError {
             code: ErrorCode::Denied,
-            text: format!(
-                "the token {} may not see the server's figures; that needs admin",
-                grant.name
-            ),
+            text: format!("the token {} may not {deed}; that needs admin", grant.name),
         })
     }
 
@@ -119,6 +118,7 @@ impl Clerk {
                 (keys.count(), self.longest(keys.iter().flatten()))
             }
             Request::Fetch { key, .. } => (1, key.len()),
+            Request::Backup { dir } => return bound_path(dir),
             _ => return Ok(()),
         };
         if entries as u64 > limits.batch_entries {
@@ -178,6 +178,24 @@ impl Clerk {
             text: format!("the token {token} may not {deed} {table}{why}"),
         }
     }
+}
+
+/// Whether a path can be one.
+fn bound_path(path: &str) -> Result<(), WireError> {
+    let text = if path.len() > PATH_BYTES_MAX {
+        format!(
+            "a path of {} bytes, the limit is {PATH_BYTES_MAX}",
+            path.len()
+        )
+    } else if path.contains('\0') {
+        format!("a path with a NUL byte: {path:?}")
+    } else {
+        return Ok(());
+    };
+    Err(WireError {
+        code: ErrorCode::BadRequest,
+        text,
+    })
 }
 
 /// What a batch does. One that cannot be read is refused later, whole.

@@ -3,19 +3,21 @@
 use std::sync::{OnceLock, atomic::AtomicBool};
 
 use parking_lot::Mutex;
-use rhash_protocol::{ErrorCode, WireError, limits::ERROR_TEXT_BYTES_MAX};
+use rhash_protocol::{
+    Durability, ErrorCode, TableId, WireError, limits::ERROR_TEXT_BYTES_MAX,
+};
 
 use crate::{
     cold::{ColdError, ColdStore},
     counters::Counters,
     data_dir::{
         DataDirError,
-        manifest::{Edit, Manifest},
+        manifest::{Edit, Manifest, TableState},
     },
     flights::Flights,
     governor::{Bell, Budget, Steps},
     key_hash::KeyHasher,
-    log::Log,
+    log::{Log, Lsn},
     pool::ReadPool,
     readings::Readings,
     table::{Found, ReadName},
@@ -30,8 +32,11 @@ pub(crate) struct Shared {
     pub(crate) cold: Option<ColdStore>,
     /// What outlives the server; taken after every other lock.
     pub(crate) manifest: Option<Mutex<Manifest>>,
-    /// The log of named tables, once what it said before was replayed; none: they are not logged.
+    /// The log of named tables, once what it said before was replayed; none: they are not logged. There
+    /// is one if the server's durability asks for it, or that of a table which the start found.
     pub(crate) log: OnceLock<Log>,
+    /// That of named tables which have none of their own; of a server that has no disk, none.
+    pub(crate) durability: Durability,
     /// Somebody was told that runs are on stable storage, though there is no log; so they are kept there.
     pub(crate) was_synced: AtomicBool,
     /// The account of RAM.
@@ -73,7 +78,7 @@ impl Shared {
         }
     }
 
-    /// Writes a change of a table into the manifest, and, if it is one that logs outlive, brings it to stable
+    /// Writes a change of a table into the manifest, and, where there is a log, brings it to stable
     /// storage.
     pub(crate) fn record_durably(&self, edit: Edit) -> Result<(), WireError> {
         self.record(edit)?;
@@ -81,6 +86,14 @@ impl Shared {
             self.sync_manifest()?;
         }
         Ok(())
+    }
+
+    /// A named table as the manifest has it but for its runs, and the record up to which the log is in runs.
+    pub(crate) fn noted_table(&self, id: TableId) -> Option<(TableState, Lsn)> {
+        let manifest = self.manifest.as_ref()?.lock();
+        let state = manifest.state();
+        let table = state.tables.get(&id)?;
+        Some((table.bare(), state.checkpoint))
     }
 
     /// Brings the manifest to stable storage.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rhash_client::{Stats, blocking::Client};
+use rhash_server::args::DurabilityLevel;
 use serde_json::json;
 
 use super::progress;
@@ -44,6 +45,7 @@ pub(crate) fn run(session: &Session, args: &cli::Index, out: &mut Output) -> Out
     let job = Job {
         names: names.clone(),
         existing,
+        durability: args.durability.map(DurabilityLevel::level),
         corpus,
         directory,
         server_bytes,

@@ -38,6 +38,7 @@ fn list(tables: &[TableInfo], out: &mut Output) -> Outcome {
         ("BYTES", Align::Right),
         ("RUNS", Align::Right),
         ("ON DISK", Align::Right),
+        ("DURABILITY", Align::Left),
     ];
     let row = |table: &TableInfo| {
         [
@@ -52,9 +53,20 @@ fn list(tables: &[TableInfo], out: &mut Output) -> Outcome {
             size(table.hot_bytes),
             count(table.cold_runs),
             size(table.cold_bytes),
+            durability(table),
         ]
     };
     Ok(out.table(headings, &tables.iter().map(row).collect::<Vec<_>>())?)
+}
+
+/// A table's level, and whether it follows the server.
+fn durability(table: &TableInfo) -> String {
+    let level = table.durability.name();
+    match &table.name {
+        None => "-".to_owned(),
+        Some(_) if table.own_durability => level.to_owned(),
+        Some(_) => format!("{level} (server's)"),
+    }
 }
 
 /// Shows the server's figures.

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use rhash_client::blocking::Client;
+use rhash_server::args::DurabilityLevel;
 use serde_json::json;
 
 use super::typed::{no_such_table, open, open_or_create};
@@ -31,7 +32,8 @@ pub(crate) fn get(client: &Client, args: &cli::Get, out: &mut Output) -> Outcome
 /// # Errors
 /// The value does not fit the table, or the client failed.
 pub(crate) fn put(client: &Client, args: &cli::Put) -> Outcome {
-    open_or_create(client, &args.table)?.put(&args.key, &args.value)
+    let durability = args.durability.map(DurabilityLevel::level);
+    open_or_create(client, &args.table, durability)?.put(&args.key, &args.value)
 }
 
 /// Removes a key.

@@ -2,9 +2,9 @@
 //! out, whatever the table's kind and codec.
 
 use rhash_client::{
-    BytesCodec, Codec, Counter, EncodeAs, Item, List, Stored, TableInfo, TableKind, Value,
-    ValueCodec,
-    blocking::{Client, RemoteHash},
+    BytesCodec, Codec, Counter, Durability, EncodeAs, Item, List, Stored, TableInfo, TableKind,
+    Value, ValueCodec,
+    blocking::{Client, RemoteHash, TableBuilder},
 };
 use serde_json::{Value as Json, json};
 
@@ -35,20 +35,24 @@ pub(crate) trait AnyTable {
 /// There is none, its codec is for programs only, or the client failed.
 pub(crate) fn open(client: &Client, name: &str) -> Outcome<Box<dyn AnyTable>> {
     match client.find_table(name)? {
-        Some(info) => open_as(client, name, &info),
+        Some(info) => open_as(client, name, &info, None),
         None => Err(no_such_table(name)),
     }
 }
 
-/// Opens a table, and makes one of values where there is none.
+/// Opens a table, and makes one of values where there is none; it must have this durability, if any is given.
 ///
 /// # Errors
-/// As for `open`.
-pub(crate) fn open_or_create(client: &Client, name: &str) -> Outcome<Box<dyn AnyTable>> {
+/// As for `open`; the table has another durability.
+pub(crate) fn open_or_create(
+    client: &Client,
+    name: &str,
+    durability: Option<Durability>,
+) -> Outcome<Box<dyn AnyTable>> {
     match client.find_table(name)? {
-        Some(info) => open_as(client, name, &info),
+        Some(info) => open_as(client, name, &info, durability),
         None => {
-            let table = client.table(name).open::<Value, Value, ValueCodec>()?;
+            let table = builder(client, name, durability).open::<Value, Value, ValueCodec>()?;
             Ok(Box::new(Typed { table }))
         }
     }
@@ -60,14 +64,28 @@ pub(crate) fn no_such_table(name: &str) -> Failure {
     ))
 }
 
-fn open_as(client: &Client, name: &str, info: &TableInfo) -> Outcome<Box<dyn AnyTable>> {
+fn builder(client: &Client, name: &str, durability: Option<Durability>) -> TableBuilder {
+    let builder = client.table(name);
+    match durability {
+        Some(durability) => builder.durability(durability),
+        None => builder,
+    }
+}
+
+fn open_as(
+    client: &Client,
+    name: &str,
+    info: &TableInfo,
+    durability: Option<Durability>,
+) -> Outcome<Box<dyn AnyTable>> {
+    let table = builder(client, name, durability).existing();
     match (&*info.codec, info.kind) {
-        ("value", TableKind::Values) => typed::<Value, Value, ValueCodec>(client, name),
-        ("value", TableKind::Lists) => typed::<Value, List<Value>, ValueCodec>(client, name),
-        ("value", TableKind::Counters) => typed::<Value, Counter, ValueCodec>(client, name),
-        ("bytes", TableKind::Values) => typed::<Vec<u8>, Vec<u8>, BytesCodec>(client, name),
-        ("bytes", TableKind::Lists) => typed::<Vec<u8>, List<u8>, BytesCodec>(client, name),
-        ("bytes", TableKind::Counters) => typed::<Vec<u8>, Counter, BytesCodec>(client, name),
+        ("value", TableKind::Values) => typed::<Value, Value, ValueCodec>(table),
+        ("value", TableKind::Lists) => typed::<Value, List<Value>, ValueCodec>(table),
+        ("value", TableKind::Counters) => typed::<Value, Counter, ValueCodec>(table),
+        ("bytes", TableKind::Values) => typed::<Vec<u8>, Vec<u8>, BytesCodec>(table),
+        ("bytes", TableKind::Lists) => typed::<Vec<u8>, List<u8>, BytesCodec>(table),
+        ("bytes", TableKind::Counters) => typed::<Vec<u8>, Counter, BytesCodec>(table),
         (codec, _) => Err(Failure::plain(format!(
             "the table `{name}` has the codec `{codec}`; this command reads those of `value` and \
              `bytes`"
@@ -75,11 +93,8 @@ fn open_as(client: &Client, name: &str, info: &TableInfo) -> Outcome<Box<dyn Any
     }
 }
 
-fn typed<K: Key<C>, V: Shown<C>, C: Codec>(
-    client: &Client,
-    name: &str,
-) -> Outcome<Box<dyn AnyTable>> {
-    let table = client.table(name).existing().open::<K, V, C>()?;
+fn typed<K: Key<C>, V: Shown<C>, C: Codec>(table: TableBuilder) -> Outcome<Box<dyn AnyTable>> {
+    let table = table.open::<K, V, C>()?;
     Ok(Box::new(Typed { table }))
 }
 

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use rhash_client::blocking::Client;
+use rhash_client::{Durability, blocking::Client};
 
 use super::{
     catalogue::{self, About, Names, Tables},
@@ -44,6 +44,8 @@ pub(crate) enum Existing {
 pub(crate) struct Job {
     pub(crate) names: Names,
     pub(crate) existing: Existing,
+    /// That of its tables; none is the server's.
+    pub(crate) durability: Option<Durability>,
     pub(crate) corpus: Corpus,
     /// The directory that relative paths start from.
     pub(crate) directory: PathBuf,
@@ -174,7 +176,11 @@ impl Sender<'_> {
         if self.job.existing == Existing::Replace {
             catalogue::remove(self.client, &self.job.names)?;
         }
-        self.tables = Some(Tables::create(self.client, &self.job.names)?);
+        self.tables = Some(Tables::create(
+            self.client,
+            &self.job.names,
+            self.job.durability,
+        )?);
         Ok(())
     }
 
@@ -234,6 +240,11 @@ impl Sender<'_> {
             ..self.about
         };
         if let Some(tables) = self.tables {
+            if self.job.durability == Some(Durability::None) {
+                // IMPORTANT: before it is said to be complete. What these tables have in RAM alone is lost in a
+                // crash, and that they are complete may not be.
+                self.client.sync()?;
+            }
             tables.note(about)?;
         }
         Ok(about)

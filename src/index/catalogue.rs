@@ -6,7 +6,7 @@
 //! command leaves behind is known for what it is.
 
 use rhash_client::{
-    BytesCodec, ErrorKind, List, TableInfo, Value, ValueCodec,
+    BytesCodec, Durability, ErrorKind, List, TableInfo, Value, ValueCodec,
     blocking::{Client, RemoteHash},
 };
 
@@ -141,22 +141,33 @@ impl Tables {
         })
     }
 
-    /// Makes the tables of a new index.
+    /// Makes the tables of a new index, with this durability if one is given.
     ///
     /// # Errors
     /// Those of the client; a table of such a name exists.
-    pub(crate) fn create(client: &Client, names: &Names) -> Outcome<Self> {
+    pub(crate) fn create(
+        client: &Client,
+        names: &Names,
+        durability: Option<Durability>,
+    ) -> Outcome<Self> {
+        let new = |name: &str| {
+            let table = client.table(name).create_new();
+            match durability {
+                Some(durability) => table.durability(durability),
+                None => table,
+            }
+        };
         // IMPORTANT: about comes first, since tables without it would belong to no index, and
         // nothing but `close` could take them away.
-        let about: AboutTable = client.table(&*names.about).create_new().open()?;
+        let about: AboutTable = new(&names.about).open()?;
         about.insert("format", FORMAT)?;
         about.insert("complete", false)?;
         about.flush()?;
         Ok(Self {
             about,
-            lengths: client.table(&*names.lengths).create_new().open()?,
-            documents: client.table(&*names.documents).create_new().open()?,
-            postings: client.table(&*names.postings).create_new().open()?,
+            lengths: new(&names.lengths).open()?,
+            documents: new(&names.documents).open()?,
+            postings: new(&names.postings).open()?,
         })
     }
 

@@ -417,6 +417,7 @@ impl Peer {
             kind: Some(kind),
             codec: Some("bytes"),
             mode: OpenMode::OpenOrCreate,
+            durability: None,
         };
         match self.call(open).await?.response()? {
             Response::Opened { table, sole, .. } => Ok((table, sole)),

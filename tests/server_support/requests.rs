@@ -55,6 +55,7 @@ rows! {
         kind: Some(TableKind::Values),
         codec: Some("bytes"),
         mode: OpenMode::CreateNew,
+        durability: None,
     };
     Tables needs Nothing: |_, _| Request::Tables;
     Len needs Read: |table, _| Request::Len { table };
@@ -83,6 +84,7 @@ rows! {
     };
     Stats needs Admin: |_, _| Request::Stats;
     Sync needs Nothing: |_, _| Request::Sync;
+    Backup needs Admin: |_, _| Request::Backup { dir: "/none/such" };
 }
 
 /// What the requests need that is packed.

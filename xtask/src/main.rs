@@ -26,6 +26,8 @@ mod main_job;
 mod limits;
 mod soak;
 mod crash;
+mod power;
+mod faults;
 mod damage;
 mod cuts;
 mod start;
@@ -55,6 +57,10 @@ Tasks:
             (see `cargo xtask soak --help`)
   crash     Kill a server 300 times under load at each level of durability, and see that nothing is
             lost or doubled (see `cargo xtask crash --help`)
+  power     Cut the power of a server's disk at 2000 moments for each level of durability, and see that
+            what was promised is there (see `cargo xtask power --help`)
+  faults    Let a server's disk fail in some 500 ways, and see that it says so and loses nothing
+            (see `cargo xtask faults --help`)
   damage    Damage the files of data directories in 10,000 ways, and see that nothing wrong is ever read
             (see `cargo xtask damage --help`)
   cuts      Cut clients off while they write, and an index build's connection 500 times, and see that each batch
@@ -90,6 +96,8 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "limits" => limits::run(rest),
         "soak" => soak::run(rest),
         "crash" => crash::run(rest),
+        "power" => power::run(rest),
+        "faults" => faults::run(rest),
         "damage" => damage::run(rest),
         damage::WORKER_TASK => damage::work(rest),
         "cuts" => cuts::run(rest),

@@ -100,6 +100,11 @@ impl Server {
         &self.address
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus, Failure> {
+        self.process.wait(limit)
+    }
+
     /// Stops it with SIGTERM.
     pub(crate) fn stop(&mut self, limit: Duration) -> Result<ExitStatus, Failure> {
         self.process.stop(limit)

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rhash_protocol::{OpenMode, ScanWhat, TableKind};
+use rhash_protocol::{Durability, OpenMode, ScanWhat, TableKind};
 
 use super::{Client, Driver};
 pub use crate::table::ScanEntry as EncodedEntry;
@@ -30,6 +30,8 @@ pub struct EncodedSpec {
     pub codec: String,
     /// What to do about a table that exists, or does not.
     pub mode: OpenMode,
+    /// How safe a write to it is when the server answers it; none accepts what the table has.
+    pub durability: Option<Durability>,
 }
 
 /// A key, encoded, in the form that the cache takes.
@@ -130,11 +132,13 @@ impl Client {
             kind,
             codec,
             mode,
+            durability,
         } = spec;
         let spec = TableSpec {
             kind: Some(kind),
             codec: Some(codec),
             mode,
+            durability,
         };
         let core = Arc::clone(&self.client.core);
         let policy = core.policy;

@@ -7,7 +7,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rhash_protocol::{Stats, TableInfo};
+use rhash_protocol::{BackupInfo, Durability, Stats, TableInfo};
 
 use crate::{
     builder::TableBuilder as AsyncTableBuilder,
@@ -196,6 +196,15 @@ impl Client {
         self.run(|client| async move { client.sync().await })
     }
 
+    /// Flushes all tables, and has the server copy its named tables to a new directory on its host.
+    ///
+    /// # Errors
+    /// As for [`crate::Client::backup`].
+    pub fn backup(&self, dir: &str) -> Result<BackupInfo> {
+        let dir = dir.to_owned();
+        self.run(|client| async move { client.backup(&dir).await })
+    }
+
     /// Flushes all tables, then disconnects.
     ///
     /// # Errors
@@ -222,6 +231,13 @@ impl TableBuilder {
     /// Makes the table only if it does not exist.
     pub fn create_new(mut self) -> Self {
         self.options = self.options.create_new();
+        self
+    }
+
+    /// How safe a write to this named table is when the server answers it; as
+    /// [`durability`](crate::TableBuilder::durability).
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.options = self.options.durability(durability);
         self
     }
 

@@ -46,6 +46,17 @@ pub(crate) enum StreamPart {
     Failed(Error),
 }
 
+/// What becomes of a call when the connection is lost before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is sent again over the next one, unless the server stays away for too long.
+    Resent,
+    /// It is sent again, however long the server is away.
+    Kept,
+    /// Its caller is told, and nobody sends it again.
+    Failed,
+}
+
 /// A call that is not answered.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -53,8 +64,7 @@ pub(super) struct Waiting {
     pub(super) sequence: u64,
     body: Bytes,
     pub(super) answer: Answer,
-    /// Whether its caller waits however long the server is away.
-    pub(super) patient: bool,
+    fate: Fate,
     /// Its share of the bytes in flight.
     _room: OwnedSemaphorePermit,
 }
@@ -94,7 +104,7 @@ impl Calls {
         &mut self,
         request: Request<'_>,
         answer: Answer,
-        patient: bool,
+        fate: Fate,
         room: OwnedSemaphorePermit,
     ) -> Result<CallId> {
         let settled = self.settled();
@@ -125,7 +135,7 @@ impl Calls {
             sequence,
             body: body.into(),
             answer,
-            patient,
+            fate,
             _room: room,
         };
         self.waiting.insert(self.id_last, waiting);
@@ -179,12 +189,20 @@ impl Calls {
         old.waiting.into_values().collect()
     }
 
+    /// The connection was lost: gives the calls that are not to be sent again.
+    pub(super) fn lost(&mut self) -> Vec<Waiting> {
+        let is_lost =
+            |(id, waiting): (&CallId, &Waiting)| (waiting.fate == Fate::Failed).then_some(*id);
+        let lost: Vec<CallId> = self.waiting.iter().filter_map(is_lost).collect();
+        lost.into_iter().filter_map(|id| self.finish(id)).collect()
+    }
+
     /// Whoever is not patient is to be told that the server is away. Calls that change something
     /// stay, to be sent again under their numbers: nobody knows whether they were applied.
     pub(super) fn impatient(&mut self) -> Vec<Answer> {
         let mut told = Vec::new();
         self.waiting.retain(|_, waiting| {
-            if waiting.patient {
+            if waiting.fate == Fate::Kept {
                 return true;
             }
             told.push(std::mem::replace(&mut waiting.answer, Answer::Nowhere));
@@ -232,7 +250,7 @@ mod tests {
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         (
             calls
-                .push(request, Answer::Message(sender), false, room)
+                .push(request, Answer::Message(sender), Fate::Resent, room)
                 .unwrap(),
             receiver,
         )

@@ -138,7 +138,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: Link) {
             error = drive(&shared, link) => error,
             _ = shut.wait_for(|&shut| shut) => return,
         };
-        {
+        let failed = {
             let mut state = shared.state.lock();
             if matches!(state.link, LinkState::Shut) {
                 return;
@@ -147,6 +147,10 @@ pub(super) async fn run(shared: Arc<Shared>, first: Link) {
                 since: Instant::now(),
                 error: error.clone(),
             };
+            state.calls.lost()
+        };
+        for waiting in failed {
+            waiting.answer.fail(error.clone());
         }
         warn!(%error, "connection lost");
         shared.tell(|events| events.link_lost());

@@ -30,7 +30,7 @@ use crate::{
 mod calls;
 mod link;
 
-use self::calls::{Answer, Calls, StreamAnswer};
+use self::calls::{Answer, Calls, Fate, StreamAnswer};
 pub(crate) use self::{calls::StreamPart, link::expired};
 
 /// Parts of a stream that wait for their reader.
@@ -68,6 +68,20 @@ pub(crate) enum Patience {
     Bounded,
     /// Waits for the answer or the session's end; the caller looks after its own deadline.
     Endless,
+    /// Waits for the answer however long it takes, but errs when the connection is lost: what was asked
+    /// must not be asked twice. The caller sees to it that a silent server is noticed.
+    Once,
+}
+
+impl Patience {
+    /// What becomes of a call that waits like this when its connection is lost.
+    fn fate(self) -> Fate {
+        match self {
+            Self::Bounded => Fate::Resent,
+            Self::Endless => Fate::Kept,
+            Self::Once => Fate::Failed,
+        }
+    }
 }
 
 /// An answer, as it came.
@@ -191,7 +205,7 @@ impl Pipeline {
     /// Waits for the answer to a call that was sent.
     pub(crate) async fn wait(&self, reply: PendingReply, patience: Patience) -> Result<Reply> {
         let answer = match patience {
-            Patience::Endless => reply.receiver.await,
+            Patience::Endless | Patience::Once => reply.receiver.await,
             Patience::Bounded => {
                 let timeout = self.shared.config.request_timeout;
                 match tokio::time::timeout(timeout, reply.receiver).await {
@@ -243,7 +257,7 @@ impl Pipeline {
                 match &state.link {
                     LinkState::Shut => return Err(shut_down()),
                     LinkState::Down { since, error }
-                        if patience == Patience::Bounded
+                        if patience != Patience::Endless
                             && since.elapsed() >= shared.config.retry_deadline =>
                     {
                         return Err(error.clone());
@@ -252,9 +266,7 @@ impl Pipeline {
                 }
                 let unsettled_max = state.limits.unsettled.max(1);
                 if !request.is_sequenced() || state.calls.has_window(unsettled_max) {
-                    state
-                        .calls
-                        .push(request, answer, patience == Patience::Endless, room)?;
+                    state.calls.push(request, answer, patience.fate(), room)?;
                     break;
                 }
             }
@@ -329,7 +341,7 @@ impl Shared {
     async fn bounded<T>(&self, patience: Patience, wait: impl Future<Output = T>) -> Result<T> {
         match patience {
             Patience::Endless => Ok(wait.await),
-            Patience::Bounded => tokio::time::timeout(self.config.request_timeout, wait)
+            Patience::Bounded | Patience::Once => tokio::time::timeout(self.config.request_timeout, wait)
                 .await
                 .map_err(|_elapsed| self.timed_out()),
         }

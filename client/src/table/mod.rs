@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rhash_protocol::{OpenMode, Request, Response, TableId, TableKind};
+use rhash_protocol::{Durability, OpenMode, Request, Response, TableId, TableKind};
 use tokio::sync::Notify;
 
 use crate::{
@@ -46,6 +46,7 @@ pub(crate) struct TableSpec {
     pub(crate) kind: Option<TableKind>,
     pub(crate) codec: Option<String>,
     pub(crate) mode: OpenMode,
+    pub(crate) durability: Option<Durability>,
 }
 
 /// An open table.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use rhash_protocol::{
-    Call, ErrorCode, Response, WireError,
+    Call, ErrorCode, Request, Response, WireError,
     assembler::{Assembler, AssemblyLimits},
     codec,
     connection::{ConnectionError, FrameReader, FrameWriter},
@@ -96,6 +96,8 @@ async fn serve(
     shared.seen.lock().connections += 1;
     let mut assembler = Assembler::new(ASSEMBLY);
     let mut hold = shared.hold.subscribe();
+    // The answer to a backup, and after how many pings it goes.
+    let mut owed: Option<(u64, Answer, u32)> = None;
     loop {
         tokio::select! {
             biased;
@@ -109,19 +111,34 @@ async fn serve(
             frame = reader.next() => {
                 let Some(frame) = frame? else { return Ok(()) };
                 let Some(message) = assembler.push(frame)? else { continue };
-                let (id, answer, is_cut) = {
+                let (id, answer, is_cut, pings) = {
                     let call: Call<'_> = codec::decode(&message.body)?;
                     let (mut hooks, mut seen) = (shared.hooks.lock(), shared.seen.lock());
                     let before = seen.writes;
                     let answer = shared.tables.lock().call(ticket.id, &call, &mut hooks, &mut seen);
                     let is_cut = seen.writes > before && counts_down(&mut hooks.cut_after_writes);
-                    (message.request_id, answer, is_cut)
+                    let pings = match call.request {
+                        Request::Backup { .. } => hooks.backup_pings,
+                        Request::Ping => {
+                            owed.iter_mut().for_each(|(_, _, pings)| *pings -= 1);
+                            0
+                        }
+                        _ => 0,
+                    };
+                    (message.request_id, answer, is_cut, pings)
                 };
                 if is_cut {
                     return Ok(());
                 }
+                if pings > 0 {
+                    owed = Some((id, answer, pings));
+                    continue;
+                }
                 hold.wait_for(|&hold| !hold).await?;
                 send(shared, &mut writer, id, answer).await?;
+                if let Some((id, answer, _)) = owed.take_if(|(_, _, pings)| *pings == 0) {
+                    send(shared, &mut writer, id, answer).await?;
+                }
                 writer.flush().await?;
             }
         }

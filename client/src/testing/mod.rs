@@ -54,6 +54,8 @@ pub struct Hooks {
     pub unsettled: u64,
     /// What clients must bring; empty lets everybody in.
     pub token: String,
+    /// A backup is answered once so many pings were answered that came after it.
+    pub backup_pings: u32,
 }
 
 impl Default for Hooks {
@@ -69,6 +71,7 @@ impl Default for Hooks {
             chunk_bytes: 64 * 1024,
             unsettled: 1024,
             token: String::new(),
+            backup_pings: 0,
         }
     }
 }
@@ -92,6 +95,8 @@ pub struct Seen {
     pub connections: u64,
     /// Fetches begun.
     pub fetches: u64,
+    /// Backups asked for.
+    pub backups: u64,
 }
 
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rhash_protocol::{
-    ErrorCode, Notice, Op, OpenMode, Ops, Outcome, PageEntry, Request, Response, ScanWhat, Slot,
-    Stats, TableId, TableInfo, TableKind, WireError, codec,
+    BackupInfo, Durability, ErrorCode, Notice, Op, OpenMode, Ops, Outcome, PageEntry, Request,
+    Response, ScanWhat, Slot, Stats, TableId, TableInfo, TableKind, WireError, codec,
     handshake::Ticket,
     limits::ANSWER_BYTES_TARGET,
     packed::{
@@ -33,6 +33,8 @@ struct Table {
     name: Option<String>,
     kind: TableKind,
     codec: String,
+    /// Its own; none follows the server, whose level is `everysec`.
+    durability: Option<Durability>,
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     sessions: BTreeSet<SessionId>,
 }
@@ -170,12 +172,17 @@ impl Tables {
             }))),
             Request::Tables => Ok(Response::Tables(self.infos())),
             Request::Sync => Ok(Response::Done),
+            Request::Backup { dir } => {
+                seen.backups += 1;
+                self.backup(dir)
+            }
             Request::Open {
                 name,
                 kind,
                 codec,
                 mode,
-            } => self.open(session, name, kind, codec, mode),
+                durability,
+            } => self.open(session, name, kind, codec, mode, durability),
             Request::Close { table } => self.table(table, session).map(drop).map(|()| {
                 self.tables.remove(&table);
                 Response::Done
@@ -246,6 +253,7 @@ impl Tables {
         kind: Option<TableKind>,
         codec: Option<&str>,
         mode: OpenMode,
+        durability: Option<Durability>,
     ) -> Result<Response<'static>, WireError> {
         let found = name.and_then(|name| {
             let named = |(_, table): &(&TableId, &Table)| table.name.as_deref() == Some(name);
@@ -268,6 +276,7 @@ impl Tables {
                     name: name.map(str::to_owned),
                     kind,
                     codec: codec.to_owned(),
+                    durability,
                     entries: BTreeMap::new(),
                     sessions: BTreeSet::new(),
                 };
@@ -288,6 +297,12 @@ impl Tables {
             return Err(refuse(
                 ErrorCode::WrongCodec,
                 format!("its codec is {}", table.codec),
+            ));
+        }
+        if durability.is_some_and(|asked| asked != table.durability()) {
+            return Err(refuse(
+                ErrorCode::WrongDurability,
+                format!("its durability is {}", table.durability().name()),
             ));
         }
         let (kind, codec) = (table.kind, table.codec.clone());
@@ -361,6 +376,18 @@ impl Tables {
         Ok(Response::Written(Outcomes::new(count, packed)))
     }
 
+    /// Says that there is a copy, and makes none.
+    fn backup(&self, dir: &str) -> Result<Response<'static>, WireError> {
+        if !dir.starts_with('/') {
+            return Err(refuse(ErrorCode::BadRequest, "not an absolute path"));
+        }
+        let named = self.tables.values().filter(|table| table.name.is_some());
+        Ok(Response::BackedUp(BackupInfo {
+            tables: named.count() as u64,
+            ..BackupInfo::default()
+        }))
+    }
+
     fn infos(&self) -> Vec<TableInfo> {
         let info = |(id, table): (&TableId, &Table)| TableInfo {
             name: table.name.clone(),
@@ -373,12 +400,22 @@ impl Tables {
             cold_runs: 0,
             cold_bytes: 0,
             sessions: table.sessions.len() as u64,
+            durability: table.durability(),
+            own_durability: table.durability.is_some(),
         };
         self.tables.iter().map(info).collect()
     }
 }
 
 impl Table {
+    /// How safe its writes would be.
+    fn durability(&self) -> Durability {
+        match self.name {
+            Some(_) => self.durability.unwrap_or(Durability::EverySec),
+            None => Durability::None,
+        }
+    }
+
     /// Applies an operation; whether it had an outcome, which is pushed.
     fn apply(&mut self, op: &Op<'_>, packed: &mut Vec<u8>) -> bool {
         let key = op.key();

@@ -48,7 +48,7 @@ async fn a_hello_is_these_bytes() {
     .unwrap();
     let (header, body) = bytes.split_at(HEADER_BYTES);
     assert_eq!(header[..16], *b"\x25\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0");
-    let mut expected = b"rhash\r\n\0\x01\0\0\0\x01\x05".to_vec();
+    let mut expected = b"rhash\r\n\0\x02\0\0\0\x01\x05".to_vec();
     expected.extend_from_slice(&[0xab; 16]);
     expected.extend_from_slice(b"\x01t\x04test");
     assert_eq!(body, expected);
@@ -60,7 +60,7 @@ async fn a_welcome_and_a_refusal_are_these_bytes() {
     send_welcome(&mut FrameWriter::new(&mut bytes), &welcome())
         .await
         .unwrap();
-    let mut expected = b"rhash\r\n\0\x01\0\0\0\x0brhash 0.1.0\x05".to_vec();
+    let mut expected = b"rhash\r\n\0\x02\0\0\0\x0brhash 0.1.0\x05".to_vec();
     expected.extend_from_slice(&[0xcd; 16]);
     expected.extend_from_slice(b"\x01\xfb\x60\xea");
     expected
@@ -76,7 +76,7 @@ async fn a_welcome_and_a_refusal_are_these_bytes() {
     send_refusal(&mut FrameWriter::new(&mut bytes), &refusal)
         .await
         .unwrap();
-    assert_eq!(bytes[HEADER_BYTES..], *b"rhash\r\n\0\x01\0\0\0\x08\x04gone");
+    assert_eq!(bytes[HEADER_BYTES..], *b"rhash\r\n\0\x02\0\0\0\x08\x04gone");
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn another_version_is_named_before_its_hello_is_decoded() {
     let error = server_error(&framed(FrameKind::Hello, &body)).await;
     assert_eq!(
         error.to_string(),
-        "the peer speaks version 9 of the rhash protocol, this side version 1"
+        "the peer speaks version 9 of the rhash protocol, this side version 2"
     );
 }
 

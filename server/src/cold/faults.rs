@@ -127,6 +127,14 @@ impl Home for FaultyHome {
         self.inner.shape()
     }
 
+    fn set_aside(&self, id: RunId, dir: &Path) -> Result<(), ColdError> {
+        self.inner.set_aside(id, dir)
+    }
+
+    fn place_of(&self, id: RunId) -> String {
+        self.inner.place_of(id)
+    }
+
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
         self.faults.write()?;
         let inner = self.inner.create(id)?;
@@ -216,6 +224,20 @@ impl RunBytes for FaultyBytes {
 
     fn mapped(&self) -> Option<&[u8]> {
         self.inner.mapped()
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.inner.path()
+    }
+
+    fn read_through(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), ColdError>,
+    ) -> Result<(), ColdError> {
+        self.inner.read_through(&mut |piece| {
+            self.faults.read()?;
+            take(piece)
+        })
     }
 
     fn sync(&self) -> Result<(), ColdError> {

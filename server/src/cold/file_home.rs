@@ -29,6 +29,10 @@ const FINISHED: &str = "run";
 /// The extension of a run that is being written.
 const UNFINISHED: &str = "new";
 
+/// Shorter files are not mapped: the kernel allows a process some 65,000 maps, and where there are many small
+/// runs, as in the copy of what sled held, their indexes take less in RAM than a page each.
+const MAPPED_BYTES_MIN: u64 = 8 * 1024;
+
 /// Pieces are gathered until so many bytes can be written at once.
 const WRITE_BYTES: usize = 128 * 1024;
 
@@ -56,7 +60,7 @@ impl FileHome {
     }
 
     fn path(&self, id: RunId, extension: &str) -> PathBuf {
-        self.dir.join(format!("{id:016x}.{extension}"))
+        self.dir.join(name(id, extension))
     }
 
     /// The files with this extension that are named like runs.
@@ -82,6 +86,21 @@ impl Home for FileHome {
             section_bytes: 1 << 20,
             aligned: true,
         }
+    }
+
+    fn set_aside(&self, id: RunId, dir: &Path) -> Result<(), ColdError> {
+        let path = self.path(id, FINISHED);
+        let Some(name) = path.file_name() else {
+            return Ok(());
+        };
+        match fs::rename(&path, dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            moved => moved.map_err(|error| ColdError::io("set aside", &path, error)),
+        }
+    }
+
+    fn place_of(&self, id: RunId) -> String {
+        self.path(id, FINISHED).display().to_string()
     }
 
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
@@ -144,6 +163,15 @@ impl Home for FileHome {
     fn disk_bytes(&self) -> Result<u64, ColdError> {
         Ok(self.live_bytes.load(Ordering::Relaxed))
     }
+}
+
+fn name(id: RunId, extension: &str) -> String {
+    format!("{id:016x}.{extension}")
+}
+
+/// The name of a finished run's file.
+pub(super) fn file_name(id: RunId) -> String {
+    name(id, FINISHED)
 }
 
 /// Brings the names in a directory to stable storage.
@@ -232,7 +260,8 @@ struct FileBytes {
     id: RunId,
     slot: Arc<FileSlot>,
     open_files: Arc<OpenFiles>,
-    map: Mapped,
+    bytes: u64,
+    map: Option<Mapped>,
 }
 
 impl FileBytes {
@@ -242,12 +271,18 @@ impl FileBytes {
         file: File,
         open_files: &Arc<OpenFiles>,
     ) -> Result<Self, ColdError> {
-        let map = Mapped::new(&file, &path)?;
+        let metadata = file.metadata();
+        let bytes = metadata
+            .map_err(|error| ColdError::io("open", &path, error))?
+            .len();
+        let map = (bytes >= MAPPED_BYTES_MIN).then(|| Mapped::new(&file, &path));
+        let map = map.transpose()?;
         let slot = open_files.insert(path, file);
         Ok(Self {
             id,
             slot,
             open_files: Arc::clone(open_files),
+            bytes,
             map,
         })
     }
@@ -271,7 +306,7 @@ pub(crate) fn is_read_at_once(file: &File, buffer: &mut [u8], offset: u64) -> bo
 
 impl RunBytes for FileBytes {
     fn len(&self) -> u64 {
-        self.map.bytes().len() as u64
+        self.bytes
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
@@ -295,7 +330,11 @@ impl RunBytes for FileBytes {
     }
 
     fn mapped(&self) -> Option<&[u8]> {
-        Some(self.map.bytes())
+        self.map.as_ref().map(Mapped::bytes)
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.slot.path)
     }
 
     fn sync(&self) -> Result<(), ColdError> {

@@ -2,7 +2,7 @@
 //!
 //! A run is written front to back: sections, the directory, the footer. A section is its blocks of
 //! records, then the blocks of its hash column (if the run has one), then padding (in files), then
-//! its leaf. In files a section begins with a page, and blocks are padded to end with one where
+//! its leaf. The owner's note, if there is one, lies between the last section and the directory. In files a section begins with a page, and blocks are padded to end with one where
 //! that takes little, since a read that touches two pages costs a third more than one. All numbers are little-endian. Every piece but the padding ends with a CRC-32C over
 //! its bytes, the run's id and the piece's offset, so that a piece in the wrong place is noticed.
 
@@ -28,8 +28,8 @@ pub(super) const FOOTER_BYTES: usize = 160;
 /// The bytes of one directory entry.
 pub(super) const ENTRY_BYTES: usize = 40;
 
-/// The bytes in a footer that belong to the run's owner.
-pub const NOTE_BYTES: usize = 32;
+/// The longest note that an owner may leave in a run, checksum included.
+pub(super) const NOTE_BYTES_MAX: u32 = 16 << 20;
 
 /// Set beside an offset or a count for a block that begins with the place that the one before it
 /// ended with.
@@ -181,11 +181,9 @@ pub struct RunSummary {
     pub last_place: u64,
     /// Whether its keys can be counted without reading values.
     pub has_hash_column: bool,
-    /// What its owner wrote into it.
-    pub note: [u8; NOTE_BYTES],
 }
 
-/// The footer: the summary, and where the directory is.
+/// The footer: the summary, and where note and directory are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Footer {
     pub(super) summary: RunSummary,
@@ -195,6 +193,8 @@ pub(super) struct Footer {
     pub(super) sections: u32,
     /// Where the directory begins.
     pub(super) directory_offset: u64,
+    /// The bytes of the note that ends there, checksum included; 0 for none.
+    pub(super) note_bytes: u32,
 }
 
 impl Footer {
@@ -216,10 +216,9 @@ impl Footer {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         let column = u32::from(summary.has_hash_column);
-        for number in [self.sections, self.hasher_mark, column] {
+        for number in [self.sections, self.hasher_mark, column, self.note_bytes] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.extend_from_slice(&summary.note);
         let tail = CRC_BYTES.saturating_add(4).saturating_add(MAGIC.len());
         bytes.resize(FOOTER_BYTES.saturating_sub(tail), 0);
         // The footer's checksum leaves its offset out: a run's length is what finds it.
@@ -258,6 +257,10 @@ impl Footer {
         if footer.summary.id != run || directory != Some(offset) {
             return Err(damaged("a footer of another run"));
         }
+        let note_bytes = footer.note_bytes;
+        if note_bytes > NOTE_BYTES_MAX || u64::from(note_bytes) > footer.directory_offset {
+            return Err(damaged("the length of the note"));
+        }
         Ok(footer)
     }
 
@@ -273,11 +276,11 @@ impl Footer {
                 first_place: u64_at(payload, 48)?,
                 last_place: u64_at(payload, 56)?,
                 has_hash_column: u32_at(payload, 80)? != 0,
-                note: *payload.get(84..)?.first_chunk()?,
             },
             directory_offset: u64_at(payload, 64)?,
             sections: u32_at(payload, 72)?,
             hasher_mark: u32_at(payload, 76)?,
+            note_bytes: u32_at(payload, 84)?,
         })
     }
 }

@@ -5,10 +5,14 @@
 
 use std::{
     fmt::Debug,
+    path::Path,
     sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use super::{error::ColdError, store::RunId};
+
+/// A run is read front to back in pieces of at most this length.
+const PIECE_BYTES: u64 = 256 * 1024;
 
 /// How the runs of a home are laid out.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +30,9 @@ pub(super) trait Home: Send + Sync + Debug {
     /// How its runs are laid out.
     fn shape(&self) -> Shape;
 
+    /// Where a run lies, or would, for people.
+    fn place_of(&self, id: RunId) -> String;
+
     /// Begins a run.
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError>;
 
@@ -37,6 +44,12 @@ pub(super) trait Home: Send + Sync + Debug {
 
     /// Removes a run; one that is not here is removed already.
     fn remove(&self, id: RunId) -> Result<(), ColdError>;
+
+    /// Puts a run that is not open into another directory, under the name that it has, or removes it where it
+    /// is no file.
+    fn set_aside(&self, id: RunId, _dir: &Path) -> Result<(), ColdError> {
+        self.remove(id)
+    }
 
     /// Brings what was written to stable storage.
     fn sync(&self) -> Result<(), ColdError>;
@@ -108,6 +121,28 @@ pub(super) trait RunBytes: Send + Sync + Debug {
     /// All bytes, if they are mapped: leaves and directory are then read there.
     fn mapped(&self) -> Option<&[u8]> {
         None
+    }
+
+    /// The file that has these bytes and no others, if there is one.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Gives all bytes to `take`, front to back, in pieces of any length up to [`PIECE_BYTES`].
+    fn read_through(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), ColdError>,
+    ) -> Result<(), ColdError> {
+        let mut buffer = Vec::new();
+        let mut offset = 0;
+        while offset < self.len() {
+            let bytes = (self.len() - offset).min(PIECE_BYTES);
+            buffer.resize(bytes as usize, 0);
+            self.read_exact_at(&mut buffer, offset)?;
+            take(&buffer)?;
+            offset += bytes;
+        }
+        Ok(())
     }
 
     /// Brings the run to stable storage, unless its home does so for all its runs.

@@ -100,7 +100,8 @@ impl<'a> Leaf<'a> {
         (start < end).then_some(start..end)
     }
 
-    fn continues(&self, number: usize) -> bool {
+    /// Whether block `number` begins with the place that the one before it ended with.
+    pub(super) fn continues(&self, number: usize) -> bool {
         number
             .checked_mul(4)
             .and_then(|at| u32_at(self.offsets, at))

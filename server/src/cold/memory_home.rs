@@ -37,6 +37,10 @@ impl Home for MemoryHome {
         }
     }
 
+    fn place_of(&self, id: RunId) -> String {
+        format!("run {id} in memory")
+    }
+
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
         Ok(Box::new(MemorySink {
             id,

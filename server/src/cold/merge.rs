@@ -8,7 +8,6 @@ use super::{
     disk::Claim,
     error::ColdError,
     fold::{BoxedSource, Fold, FoldedKey},
-    format::NOTE_BYTES,
     record::{PART_BYTES_MAX, Record, RecordKind},
     run::Run,
     store::ColdStore,
@@ -37,7 +36,10 @@ pub struct MergePlan {
     /// What is read of each input at once.
     pub read_ahead_bytes: usize,
     /// The new run's note.
-    pub note: [u8; NOTE_BYTES],
+    pub note: Vec<u8>,
+    /// Whether a run without records shall say so where nothing is left: else what others still keep of
+    /// the inputs would say once more, to a reader of notes, what was deleted.
+    pub says_nothing_is_left: bool,
 }
 
 impl ColdStore {
@@ -81,13 +83,19 @@ impl ColdStore {
                 none => {
                     let begun = self.begin_for(plan.claim, plan.table, bytes_expected)?;
                     let begun = none.insert(begun);
-                    begun.set_note(plan.note);
+                    begun.set_note(plan.note.clone());
                     begun
                 }
             };
             merge.write_key(writer, folded, plan, goes_on)?;
         }
         let _ = goes_on(merge.step_bytes);
+        if writer.is_none() && plan.says_nothing_is_left {
+            let mut begun = self.begin_for(plan.claim, plan.table, 0)?;
+            begun.set_note(plan.note.clone());
+            begun.cover(from, to);
+            writer = Some(begun);
+        }
         writer.map(|writer| writer.finish(plan.sync)).transpose()
     }
 }

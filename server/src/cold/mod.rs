@@ -25,11 +25,13 @@ mod memory_home;
 mod faults;
 mod writer;
 mod run;
+mod verify;
 mod glance;
 mod cursor;
 mod hashes;
 mod fold;
 mod merge;
+mod copy;
 mod store;
 pub(crate) mod raw;
 #[cfg(test)]
@@ -43,11 +45,13 @@ pub use faults::Faults;
 #[cfg(test)]
 pub(crate) use file_home::is_read_at_once;
 pub use fold::{BoxedSource, Fold, FoldedKey};
-pub use format::{NOTE_BYTES, RunSummary};
+pub use format::RunSummary;
 pub use glance::{Glance, Whole};
 pub use hashes::{HashCursor, READ_AHEAD_BYTES as HASHES_READ_AHEAD_BYTES};
 pub use merge::MergePlan;
 pub use record::{KEY_BYTES_MAX, PART_BYTES_MAX, Record, RecordKind, RecordSource};
 pub use run::{READ_AHEAD_BYTES_MAX, Run};
+pub(crate) use store::RUNS_DIR;
 pub use store::{ColdOptions, ColdStore, FoundRun, RunId};
+pub use verify::{BadPiece, RunVisitor};
 pub use writer::RunWriter;

@@ -11,7 +11,7 @@ use super::{
     cursor::RunCursor,
     error::ColdError,
     format::{
-        CRC_BYTES, ENTRY_BYTES, FOOTER_BYTES, Footer, NOTE_BYTES, RunSummary, Section, unseal,
+        CRC_BYTES, ENTRY_BYTES, FOOTER_BYTES, FORMAT, Footer, RunSummary, Section, unseal,
     },
     hashes::HashCursor,
     home::{Home, RunBytes},
@@ -27,7 +27,7 @@ pub const READ_AHEAD_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Run {
     footer: Footer,
-    bytes: Box<dyn RunBytes>,
+    pub(super) bytes: Box<dyn RunBytes>,
     index: Index,
     home: Arc<dyn Home>,
     shared: Arc<Shared>,
@@ -42,6 +42,61 @@ enum Index {
     Mapped(Box<[AtomicU64]>),
     /// In RAM, read when first needed.
     Owned(Box<[OnceLock<Box<[u8]>>]>),
+    /// Nowhere, for this reason.
+    Lost(Lost),
+}
+
+/// Why a run cannot be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// It is not there.
+    Missing,
+    /// This is not as it was written, at this offset.
+    Damaged(&'static str, u64),
+    /// It has this format.
+    Format(u32),
+    /// It was written under another secret.
+    OtherSecret,
+}
+
+impl Lost {
+    /// The reason that an error gives; none for one that may be gone another time.
+    pub(super) fn of(error: &ColdError) -> Option<Self> {
+        match error {
+            ColdError::Missing { .. } => Some(Self::Missing),
+            ColdError::Damaged { what, offset, .. } => Some(Self::Damaged(what, *offset)),
+            ColdError::Format { found, .. } => Some(Self::Format(*found)),
+            ColdError::OtherSecret { .. } => Some(Self::OtherSecret),
+            _ => None,
+        }
+    }
+
+    fn error(self, run: RunId) -> ColdError {
+        match self {
+            Self::Missing => ColdError::Missing { run },
+            Self::Damaged(what, offset) => ColdError::Damaged { what, run, offset },
+            Self::Format(found) => ColdError::Format {
+                run,
+                found,
+                supported: FORMAT,
+            },
+            Self::OtherSecret => ColdError::OtherSecret { run },
+        }
+    }
+}
+
+/// The bytes of a run that is lost.
+#[derive(Debug)]
+struct NoBytes(RunId, Lost);
+
+impl RunBytes for NoBytes {
+    fn len(&self) -> u64 {
+        0
+    }
+
+    fn read_exact_at(&self, _buffer: &mut [u8], _offset: u64) -> Result<(), ColdError> {
+        Err(self.1.error(self.0))
+    }
 }
 
 impl Index {
@@ -92,6 +147,46 @@ impl Run {
         Ok(Self::new(home, shared, bytes, footer))
     }
 
+    /// A run that cannot be opened, in the place of the one that should be there: whatever is asked of it is
+    /// answered with why, since what it had is neither known nor absent.
+    pub(super) fn lost(
+        home: Arc<dyn Home>,
+        shared: Arc<Shared>,
+        id: RunId,
+        table: u64,
+        why: Lost,
+    ) -> Self {
+        let footer = Footer {
+            summary: RunSummary {
+                id,
+                table,
+                records: 0,
+                keys: 0,
+                tombstones: 0,
+                payload_bytes: 0,
+                first_place: 0,
+                last_place: u64::MAX,
+                has_hash_column: true,
+            },
+            hasher_mark: shared.hasher_mark(),
+            // As if it had one, so that nobody takes it for empty.
+            sections: 1,
+            directory_offset: 0,
+            note_bytes: 0,
+        };
+        let mut run = Self::new(home, shared, Box::new(NoBytes(id, why)), footer);
+        run.index = Index::Lost(why);
+        run
+    }
+
+    /// Why nothing of the run can be read, if so.
+    pub fn lost_error(&self) -> Option<ColdError> {
+        match self.index {
+            Index::Lost(why) => Some(why.error(self.id())),
+            _ => None,
+        }
+    }
+
     /// The run's id.
     pub fn id(&self) -> RunId {
         self.footer.summary.id
@@ -137,9 +232,12 @@ impl Run {
         self.footer.summary.has_hash_column
     }
 
-    /// What its owner wrote into it (see `RunWriter::set_note`).
-    pub fn note(&self) -> &[u8; NOTE_BYTES] {
-        &self.footer.summary.note
+    /// What its owner wrote into it (see `RunWriter::set_note`); nothing, if it did not.
+    ///
+    /// # Errors
+    /// Any of reading; the note is damaged.
+    pub fn note(&self) -> Result<Vec<u8>, ColdError> {
+        read_note(&*self.bytes, &self.footer)
     }
 
     /// All that the run says about itself.
@@ -176,6 +274,7 @@ impl Run {
             Index::Owned(pieces) => pieces.iter().fold(size_of_val(&**pieces), |sum, piece| {
                 sum.saturating_add(piece.get().map_or(0, |bytes| bytes.len()))
             }),
+            Index::Lost(_) => 0,
         };
         index.saturating_add(size_of::<Self>())
     }
@@ -290,6 +389,10 @@ impl Run {
         to_place: u64,
     ) -> Result<HashCursor, ColdError> {
         HashCursor::new(Arc::clone(self), from_place, to_place)
+    }
+
+    pub(super) fn footer(&self) -> &Footer {
+        &self.footer
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -446,6 +549,7 @@ impl Run {
                 read.truncate(payload_bytes);
                 Ok(piece.get_or_init(|| read.into_boxed_slice()))
             }
+            Index::Lost(why) => Err(why.error(self.id())),
         }
     }
 
@@ -482,6 +586,26 @@ impl Drop for Run {
             tracing::warn!(run = self.id(), %error, "a run that is not needed stays behind");
         }
     }
+}
+
+/// Reads the note of a run.
+pub(super) fn read_note(bytes: &dyn RunBytes, footer: &Footer) -> Result<Vec<u8>, ColdError> {
+    let (run, note_bytes) = (footer.summary.id, footer.note_bytes as usize);
+    let offset = footer
+        .directory_offset
+        .saturating_sub(u64::from(footer.note_bytes));
+    let mut note = vec![0; note_bytes];
+    if note.is_empty() {
+        return Ok(note);
+    }
+    bytes.read_exact_at(&mut note, offset)?;
+    let payload_bytes = unseal(&note, run, offset).map(<[u8]>::len);
+    note.truncate(payload_bytes.ok_or(ColdError::Damaged {
+        what: "the note's checksum",
+        run,
+        offset,
+    })?);
+    Ok(note)
 }
 
 /// Reads the footer that ends a run.

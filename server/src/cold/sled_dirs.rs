@@ -48,7 +48,12 @@ impl SledDir {
             }
         }
         let dir = Self::numbered(data_dir, current);
-        fs::create_dir_all(&dir.path).map_err(|error| ColdError::io("create", &dir.path, error))?;
+        if !dir.path.is_dir() {
+            fs::create_dir_all(&dir.path)
+                .map_err(|error| ColdError::io("create", &dir.path, error))?;
+            // IMPORTANT: or a power cut would leave nothing of it, though all that is in it was synced.
+            sync_dir(data_dir)?;
+        }
         Ok(dir)
     }
 

@@ -250,6 +250,10 @@ impl Home for SledHome {
         }
     }
 
+    fn place_of(&self, id: RunId) -> String {
+        format!("run {id} in {}", self.place.current().dir.path().display())
+    }
+
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
         Ok(Box::new(SledSink {
             bytes: self.bytes(id),
@@ -498,6 +502,32 @@ impl RunBytes for SledBytes {
                 let end = offset.saturating_add(buffer.len() as u64);
                 self.read_values(buffer, offset..end)
             }
+        }
+    }
+
+    /// Value by value, since a read that does not begin and end with one finds nothing.
+    fn read_through(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), ColdError>,
+    ) -> Result<(), ColdError> {
+        let database = self.place.current();
+        let mut at = 0;
+        for entry in database.db.range(run_range(self.id)) {
+            let (key, value) = entry.map_err(|error| database.widen("read", error))?;
+            if split_key(&key) != Some((self.id, at)) {
+                break;
+            }
+            take(&value)?;
+            at += value.len() as u64;
+        }
+        if at == self.bytes {
+            Ok(())
+        } else {
+            Err(ColdError::Damaged {
+                what: "a value is missing in sled",
+                run: self.id,
+                offset: at,
+            })
         }
     }
 }

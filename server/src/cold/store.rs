@@ -18,7 +18,7 @@ use super::{
     format::RunSummary,
     home::{Home, Homes},
     memory_home::MemoryHome,
-    run::{Run, read_footer},
+    run::{Lost, Run, read_footer, read_note},
     sled_dirs,
     sled_home::SledHome,
     writer::RunWriter,
@@ -29,7 +29,7 @@ use crate::key_hash::KeyHasher;
 pub type RunId = u64;
 
 /// The directory of run files, inside the data directory.
-const RUNS_DIR: &str = "runs";
+pub(crate) const RUNS_DIR: &str = "runs";
 
 /// The least that sled may hold.
 const SLED_BYTES_MIN: u64 = 256 << 10;
@@ -113,6 +113,8 @@ pub struct FoundRun {
     pub bytes: u64,
     /// What it says about itself; an error for one that is damaged or was never finished.
     pub summary: Result<RunSummary, ColdError>,
+    /// Where it lies, for people.
+    pub place: String,
 }
 
 /// Owns the homes of runs.
@@ -294,6 +296,57 @@ impl ColdStore {
         Err(ColdError::Missing { run: id })
     }
 
+    /// Opens a run of a table, or puts in its place one that answers whatever it is asked with why this one
+    /// cannot be opened: it is missing or damaged, or of another table, format or secret.
+    ///
+    /// # Errors
+    /// Any of reading, that may be gone another time.
+    pub fn open_or_lose(&self, id: RunId, table: u64) -> Result<Arc<Run>, ColdError> {
+        let mut found = (&self.homes.files, Lost::Missing);
+        for home in self.homes() {
+            let opened = Run::open(Arc::clone(home), Arc::clone(&self.shared), id);
+            let why = match opened {
+                Ok(run) if run.table() == table => return Ok(Arc::new(run)),
+                Ok(_other) => Lost::Damaged("it belongs to another table", 0),
+                Err(ColdError::Missing { .. }) => continue,
+                Err(error) => match Lost::of(&error) {
+                    Some(why) => why,
+                    None => return Err(error),
+                },
+            };
+            found = (home, why);
+        }
+        let (home, why) = found;
+        let lost = Run::lost(Arc::clone(home), Arc::clone(&self.shared), id, table, why);
+        Ok(Arc::new(lost))
+    }
+
+    /// The note of a run that need not be open.
+    ///
+    /// # Errors
+    /// [`ColdError::Missing`] if there is none; damage; any of reading.
+    pub fn note_of(&self, id: RunId) -> Result<Vec<u8>, ColdError> {
+        for home in self.homes() {
+            let bytes = match home.open(id) {
+                Err(ColdError::Missing { .. }) => continue,
+                opened => opened?,
+            };
+            let footer = read_footer(&*bytes, id)?;
+            if footer.hasher_mark != self.shared.hasher_mark() {
+                return Err(ColdError::OtherSecret { run: id });
+            }
+            return read_note(&*bytes, &footer);
+        }
+        Err(ColdError::Missing { run: id })
+    }
+
+    /// Where a run lies, or would, for people.
+    pub fn place_of(&self, id: RunId) -> String {
+        let here = |home: &&Arc<dyn Home>| home.open(id).is_ok();
+        let home = self.homes().find(here).unwrap_or(&self.homes.files);
+        home.place_of(id)
+    }
+
     /// Every run that lies there, by id.
     ///
     /// # Errors
@@ -307,6 +360,7 @@ impl ColdStore {
                     id,
                     bytes,
                     summary: footer.map(|footer| footer.summary),
+                    place: home.place_of(id),
                 });
             }
         }
@@ -320,6 +374,14 @@ impl ColdStore {
     /// Any of removing; a run that is not there is removed already.
     pub fn remove(&self, id: RunId) -> Result<(), ColdError> {
         self.homes().try_for_each(|home| home.remove(id))
+    }
+
+    /// Puts a run that is not open into another directory, or removes it where it is no file.
+    ///
+    /// # Errors
+    /// Any of the file system, and of sled.
+    pub fn set_aside(&self, id: RunId, dir: &Path) -> Result<(), ColdError> {
+        self.homes().try_for_each(|home| home.set_aside(id, dir))
     }
 
     /// Brings to stable storage all finished runs in sled, and the names of all run files; the bytes

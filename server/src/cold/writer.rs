@@ -8,8 +8,7 @@ use super::{
     error::ColdError,
     filter::filter_hash,
     format::{
-        BLOCK_END_BYTES, CONTINUES, CRC_BYTES, Footer, NOTE_BYTES, RunSummary, Section, end_block,
-        seal,
+        BLOCK_END_BYTES, CONTINUES, CRC_BYTES, Footer, RunSummary, Section, end_block, seal,
     },
     home::{Home, RunSink, Shape},
     leaf::LeafBuilder,
@@ -56,6 +55,8 @@ pub struct RunWriter {
     sections: u32,
     last_key: Vec<u8>,
     last_hash: KeyHash,
+    /// What the owner wants to find in it.
+    note: Vec<u8>,
     /// Held until the finished run is counted.
     room: Option<Room>,
 }
@@ -77,7 +78,6 @@ impl RunWriter {
             first_place: 0,
             last_place: 0,
             has_hash_column: false,
-            note: [0; NOTE_BYTES],
         };
         Ok(Self {
             sink: home.create(id)?,
@@ -98,6 +98,7 @@ impl RunWriter {
             sections: 0,
             last_key: Vec::new(),
             last_hash: KeyHash { place: 0, check: 0 },
+            note: Vec::new(),
             room: None,
         })
     }
@@ -118,8 +119,14 @@ impl RunWriter {
     }
 
     /// Sets what the run's owner wants to find in it again (see [`Run::note`]).
-    pub fn set_note(&mut self, note: [u8; NOTE_BYTES]) {
-        self.summary.note = note;
+    pub fn set_note(&mut self, note: Vec<u8>) {
+        self.note = note;
+    }
+
+    /// Lets a run that no record is pushed to say of these places that nothing is there.
+    pub(super) fn cover(&mut self, first_place: u64, last_place: u64) {
+        self.summary.first_place = first_place;
+        self.last_hash.place = last_place;
     }
 
     /// Appends a record. Records come by place, then key, then age; of one key, only the first
@@ -171,6 +178,11 @@ impl RunWriter {
     pub fn finish(mut self, sync: bool) -> Result<Arc<Run>, ColdError> {
         self.end_block(0)?;
         self.end_section()?;
+        let mut note = std::mem::take(&mut self.note);
+        if !note.is_empty() {
+            seal(&mut note, self.summary.id, self.offset);
+            self.append(&note)?;
+        }
         let directory_offset = self.offset;
         let mut directory = std::mem::take(&mut self.directory);
         seal(&mut directory, self.summary.id, self.offset);
@@ -182,6 +194,7 @@ impl RunWriter {
             hasher_mark: self.shared.hasher_mark(),
             sections: self.sections,
             directory_offset,
+            note_bytes: note.len() as u32,
         };
         self.append(&footer.encode())?;
         let bytes = self.sink.finish(sync)?;

@@ -1,9 +1,10 @@
 //! What can change about the tables, as the manifest writes it down.
 //!
-//! Edits 1, 3 and 4 are those of format 1, which knew no log: they are read, and no longer written.
+//! Edits 1, 3 and 4 are those of format 1, which knew no log, and 9 is of a table without a durability of its
+//! own: they are read, and no longer written.
 
 use rhash_protocol::{
-    TableId, TableKind,
+    Durability, TableId, TableKind,
     packed::{Malformed, push_bytes, push_number, take_bytes, take_number},
 };
 
@@ -12,7 +13,11 @@ use crate::{
     cold::RunId,
     log::Lsn,
     ranges::{Range, Ranges},
+    session::SessionId,
 };
+
+/// The tag of the edit that says all of a table, as it is written now.
+const TABLE: u8 = 16;
 
 /// A named table as the manifest knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,51 @@ pub(crate) struct TableState {
     pub(crate) marks: Marks,
     /// The table was made or emptied with this record: those up to it say nothing of it any more.
     pub(crate) emptied: Lsn,
+    /// How safe its writes are; none follows the server.
+    pub(crate) durability: Option<Durability>,
+    /// The request that made it, while that may be sent again.
+    pub(crate) maker: Option<Maker>,
+}
+
+/// A request that made a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Maker {
+    pub(crate) session: SessionId,
+    /// The request's number in it.
+    pub(crate) sequence: u64,
+}
+
+impl TableState {
+    /// The table as bytes, for the log.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push_table(&mut bytes, self);
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) made.
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Result<Self, Malformed> {
+        let table = take_table(&mut bytes)?;
+        if bytes.is_empty() {
+            Ok(table)
+        } else {
+            Err(Malformed("bytes left over"))
+        }
+    }
+
+    /// The table without its runs, and without what these say of the log.
+    pub(crate) fn bare(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            kind: self.kind,
+            codec: self.codec.clone(),
+            ranges: Ranges::new(),
+            marks: Marks::default(),
+            emptied: self.emptied,
+            durability: self.durability,
+            maker: None,
+        }
+    }
 }
 
 /// One change.
@@ -69,14 +119,9 @@ pub(super) fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
     let mut payload = Vec::new();
     match edit {
         Edit::Table { id, state } => {
-            payload.push(9);
+            payload.push(TABLE);
             push_number(&mut payload, *id);
-            push_bytes(&mut payload, state.name.as_bytes());
-            payload.push(kind_number(state.kind));
-            push_bytes(&mut payload, state.codec.as_bytes());
-            push_ranges(&mut payload, &state.ranges);
-            push_number(&mut payload, state.emptied);
-            state.marks.push(&mut payload);
+            push_table(&mut payload, state);
         }
         Edit::Closed { id } => push_numbers(&mut payload, 2, &[*id]),
         Edit::Cleared { id, lsn } => push_numbers(&mut payload, 10, &[*id, *lsn]),
@@ -116,6 +161,27 @@ pub(super) fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
     out.extend_from_slice(&payload);
 }
 
+/// Appends all that is known of a table.
+pub(super) fn push_table(payload: &mut Vec<u8>, state: &TableState) {
+    push_bytes(payload, state.name.as_bytes());
+    payload.push(kind_number(state.kind));
+    push_bytes(payload, state.codec.as_bytes());
+    push_ranges(payload, &state.ranges);
+    push_number(payload, state.emptied);
+    state.marks.push(payload);
+    payload.push(durability_number(state.durability));
+    payload.push(u8::from(state.maker.is_some()));
+    if let Some(Maker { session, sequence }) = state.maker {
+        push_number(payload, session);
+        push_number(payload, sequence);
+    }
+}
+
+/// Takes what [`push_table`] appended.
+pub(super) fn take_table(bytes: &mut &[u8]) -> Result<TableState, Malformed> {
+    read_table(bytes, TABLE)
+}
+
 fn push_numbers(payload: &mut Vec<u8>, tag: u8, numbers: &[u64]) {
     payload.push(tag);
     numbers
@@ -138,9 +204,9 @@ pub(super) fn read_edit(mut payload: &[u8]) -> Result<Edit, Malformed> {
     *bytes = rest;
     let id = take_number(bytes)?;
     let edit = match tag {
-        1 | 9 => Edit::Table {
+        1 | 9 | TABLE => Edit::Table {
             id,
-            state: read_table(bytes, tag == 9)?,
+            state: read_table(bytes, tag)?,
         },
         2 => Edit::Closed { id },
         3 => Edit::Cleared { id, lsn: 0 },
@@ -189,11 +255,9 @@ pub(super) fn read_edit(mut payload: &[u8]) -> Result<Edit, Malformed> {
     }
 }
 
-fn read_table(bytes: &mut &[u8], marked: bool) -> Result<TableState, Malformed> {
+fn read_table(bytes: &mut &[u8], tag: u8) -> Result<TableState, Malformed> {
     let name = read_text(bytes)?;
-    let (&kind, rest) = bytes.split_first().ok_or(Malformed("no kind"))?;
-    *bytes = rest;
-    let kind = match kind {
+    let kind = match read_byte(bytes)? {
         0 => TableKind::Values,
         1 => TableKind::Lists,
         2 => TableKind::Counters,
@@ -209,19 +273,38 @@ fn read_table(bytes: &mut &[u8], marked: bool) -> Result<TableState, Malformed> 
         });
     }
     let ranges = Ranges::from_parts(parts).ok_or(Malformed("ranges out of order"))?;
-    let (emptied, marks) = if marked {
-        (take_number(bytes)?, Marks::take(bytes)?)
-    } else {
-        (0, Marks::default())
-    };
-    Ok(TableState {
+    let mut state = TableState {
         name,
         kind,
         codec,
         ranges,
-        marks,
-        emptied,
-    })
+        marks: Marks::default(),
+        emptied: 0,
+        durability: None,
+        maker: None,
+    };
+    if tag >= 9 {
+        state.emptied = take_number(bytes)?;
+        state.marks = Marks::take(bytes)?;
+    }
+    if tag >= TABLE {
+        state.durability = read_durability(bytes)?;
+        state.maker = match read_byte(bytes)? {
+            0 => None,
+            1 => Some(Maker {
+                session: take_number(bytes)?,
+                sequence: take_number(bytes)?,
+            }),
+            _ => return Err(Malformed("neither a maker nor none")),
+        };
+    }
+    Ok(state)
+}
+
+fn read_byte(bytes: &mut &[u8]) -> Result<u8, Malformed> {
+    let (&byte, rest) = bytes.split_first().ok_or(Malformed("a short record"))?;
+    *bytes = rest;
+    Ok(byte)
 }
 
 fn read_runs(bytes: &mut &[u8]) -> Result<Vec<RunId>, Malformed> {
@@ -234,6 +317,25 @@ fn read_text(bytes: &mut &[u8]) -> Result<String, Malformed> {
     std::str::from_utf8(take_bytes(bytes)?)
         .map(str::to_owned)
         .map_err(|_not_utf8| Malformed("text that is not UTF-8"))
+}
+
+fn durability_number(durability: Option<Durability>) -> u8 {
+    match durability {
+        None => 0,
+        Some(Durability::None) => 1,
+        Some(Durability::EverySec) => 2,
+        Some(Durability::Always) => 3,
+    }
+}
+
+fn read_durability(bytes: &mut &[u8]) -> Result<Option<Durability>, Malformed> {
+    match read_byte(bytes)? {
+        0 => Ok(None),
+        1 => Ok(Some(Durability::None)),
+        2 => Ok(Some(Durability::EverySec)),
+        3 => Ok(Some(Durability::Always)),
+        _ => Err(Malformed("an unknown durability")),
+    }
 }
 
 fn kind_number(kind: TableKind) -> u8 {

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rhash_protocol::{TableId, TableKind, packed::Malformed};
+use rhash_protocol::{Durability, TableId, TableKind, packed::Malformed};
 
 use super::{
     DataDirError,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{log::Lsn, ranges::Ranges};
 
-pub(crate) use super::edit::{Edit, TableState};
+pub(crate) use super::edit::{Edit, Maker, TableState};
 
 /// The format of the manifest. Format 1 knew no log; a server writes it anew as 2.
 const MANIFEST_FORMAT: u32 = 2;
@@ -83,17 +83,13 @@ impl Manifest {
     /// stays as it is until the first change.
     pub(crate) fn open(dir: &Path) -> Result<(Self, u64), DataDirError> {
         let path = dir.join("MANIFEST");
-        let (mut state, torn_bytes, file) = match std::fs::read(&path) {
-            Ok(bytes) => {
-                let (state, torn_bytes) = replay(dir, &path, &bytes)?;
+        let (mut state, torn_bytes, file) = match Self::read(dir)? {
+            Some((state, torn_bytes)) => {
                 let file = File::options().read(true).write(true).open(&path);
                 (state, torn_bytes, file.map_err(io_error("open", &path))?)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if ["runs", "sled", "log"]
-                    .iter()
-                    .any(|data| dir.join(data).exists())
-                {
+            None => {
+                if Self::is_gone(dir) {
                     return Err(DataDirError::Incomplete {
                         dir: dir.to_owned(),
                         missing: "MANIFEST",
@@ -107,7 +103,6 @@ impl Manifest {
                 let (file, _) = write_anew(&path, &state).map_err(io_error("write", &path))?;
                 (state, 0, file)
             }
-            Err(error) => return Err(io_error("read", &path)(error)),
         };
         let was_stopped = std::mem::take(&mut state.stopped);
         let manifest = Self {
@@ -126,6 +121,33 @@ impl Manifest {
         Ok((manifest, torn_bytes))
     }
 
+    /// Whether there are data and no manifest.
+    pub(crate) fn is_gone(dir: &Path) -> bool {
+        let has_data = ["runs", "sled", "log"]
+            .iter()
+            .any(|data| dir.join(data).exists());
+        has_data && !dir.join("MANIFEST").exists()
+    }
+
+    /// Reads a manifest and changes nothing; none if there is none. Also returns how many bytes of a torn tail there
+    /// are.
+    pub(crate) fn read(dir: &Path) -> Result<Option<(State, u64)>, DataDirError> {
+        let path = dir.join("MANIFEST");
+        match std::fs::read(&path) {
+            Ok(bytes) => replay(dir, &path, &bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    /// Writes a manifest that says this, where there is none or one that cannot be read.
+    pub(crate) fn make(dir: &Path, state: &State) -> Result<(), DataDirError> {
+        let path = dir.join("MANIFEST");
+        write_anew(&path, state)
+            .map(drop)
+            .map_err(io_error("write", &path))
+    }
+
     /// Says that a server uses the directory: from here on, what does not end with a stop is a crash.
     pub(crate) fn begin(&mut self) -> Result<(), DataDirError> {
         self.rewrite()
@@ -139,6 +161,14 @@ impl Manifest {
     /// What the manifest says.
     pub(crate) fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Forgets the makers of tables that will not be asked for again; the file says so when it is next written
+    /// anew.
+    pub(crate) fn forget_makers(&mut self, is_settled: impl Fn(&Maker) -> bool) {
+        for table in self.state.tables.values_mut() {
+            table.maker = table.maker.filter(|maker| !is_settled(maker));
+        }
     }
 
     /// Writes down a change; after an error nothing is changed.
@@ -218,6 +248,18 @@ impl Manifest {
 }
 
 impl State {
+    /// The last record of the log that it tells of.
+    pub(crate) fn last_told(&self) -> Lsn {
+        let tables = self.tables.values();
+        let told = tables.map(|table| table.marks.highest().max(table.emptied));
+        told.max().unwrap_or(0).max(self.checkpoint)
+    }
+
+    /// The bytes of a manifest that says this and no more.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
     /// Applies a change; false for a merge of runs that are not named, which tables never ask for.
     fn apply(&mut self, edit: Edit) -> bool {
         self.stopped &= matches!(edit, Edit::Synced { .. });
@@ -279,6 +321,13 @@ impl State {
 }
 
 fn write_anew(path: &Path, state: &State) -> io::Result<(File, u64)> {
+    let bytes = encode(state);
+    let file = replace_file(path, &bytes)?;
+    Ok((file, bytes.len() as u64))
+}
+
+/// A manifest as short as it can be.
+fn encode(state: &State) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&MANIFEST_FORMAT.to_le_bytes());
@@ -313,8 +362,7 @@ fn write_anew(path: &Path, state: &State) -> io::Result<(File, u64)> {
         bytes: bytes.len() as u64,
     };
     push_edit(&mut bytes, &synced);
-    let file = replace_file(path, &bytes)?;
-    Ok((file, bytes.len() as u64))
+    bytes
 }
 
 fn replay(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(State, u64), DataDirError> {
@@ -435,6 +483,11 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
         ranges,
         marks,
         emptied: 3,
+        durability: Some(Durability::Always),
+        maker: Some(Maker {
+            session: 1 << 40,
+            sequence: 2,
+        }),
     };
     let merged = Edit::Merged {
         id: 1,

@@ -35,11 +35,6 @@ impl Marks {
         step.map_or(0, |(_, lsn)| *lsn)
     }
 
-    /// The highest one; 0 if there is none.
-    pub(crate) fn highest(&self) -> Lsn {
-        self.steps.values().copied().max().unwrap_or(0)
-    }
-
     /// Takes a mark in; where the runs say more already, they still do.
     pub(crate) fn raise(&mut self, mark: &Mark) {
         let Mark { first, last, lsn } = *mark;
@@ -57,6 +52,23 @@ impl Marks {
             *there = lsn.max(*there);
         }
         self.join();
+    }
+
+    /// The highest of all marks.
+    pub(crate) fn highest(&self) -> Lsn {
+        self.steps.values().copied().max().unwrap_or(0)
+    }
+
+    /// Takes in what others say of these places.
+    pub(crate) fn raise_within(&mut self, others: &Self, first: u64, last: u64) {
+        let mut steps = others.steps.iter().peekable();
+        while let Some((&from, &lsn)) = steps.next() {
+            let to = steps.peek().map_or(u64::MAX, |(next, _)| **next - 1);
+            let (first, last) = (from.max(first), to.min(last));
+            if lsn > 0 {
+                self.raise(&Mark { first, last, lsn });
+            }
+        }
     }
 
     /// Forgets marks up to a record that no replay will see again.
@@ -157,6 +169,12 @@ mod tests {
                     assert_eq!(marks.at(place as u64), *lsn, "{marks:?}");
                 }
                 assert_eq!(marks.at(u64::MAX), places[63]);
+                let mut within = Marks::default();
+                within.raise_within(&marks, 5, 40);
+                for (place, lsn) in places.iter().enumerate() {
+                    let there = (5..=40).contains(&place).then_some(*lsn);
+                    assert_eq!(within.at(place as u64), there.unwrap_or(0));
+                }
                 let mut payload = Vec::new();
                 marks.push(&mut payload);
                 assert_eq!(Marks::take(&mut payload.as_slice()), Ok(marks.clone()));

@@ -12,6 +12,8 @@
 mod marks;
 mod edit;
 pub(crate) mod manifest;
+pub(crate) mod note;
+pub(crate) mod rebuild;
 
 pub(crate) use marks::{Mark, Marks};
 
@@ -27,6 +29,8 @@ pub const DATA_FORMAT: u32 = 1;
 const IDENTITY_MAGIC: &[u8; 8] = b"rhash-id";
 const IDENTITY_BYTES: usize = 32;
 const SECRET_BYTES: usize = 16;
+/// What nobody can use without the secret.
+const DATA: [&str; 4] = ["MANIFEST", "runs", "sled", "log"];
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,28 @@ pub enum DataDirError {
         /// What is wrong with it.
         what: String,
     },
+    /// No server ever used it.
+    #[error("{dir} is no data directory of rhash-server; give the one that it was started with")]
+    None {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It has runs but no manifest, and the runs do not say enough to make it anew.
+    #[error(
+        "data directory {dir} holds data but no MANIFEST, and {place} does not say which table it is of ({why}){}; \
+         restore the directory from a copy, or let --repair keep what can be kept",
+        match others { 0 => String::new(), _ => format!(", nor do {others} others") }
+    )]
+    Unclear {
+        /// The directory.
+        dir: PathBuf,
+        /// The first run that does not say enough.
+        place: String,
+        /// Why it does not.
+        why: String,
+        /// How many more there are.
+        others: usize,
+    },
     /// It has runs, but not what is needed to read them.
     #[error(
         "data directory {dir} holds data but no {missing}; restore it from a copy, or give another --data"
@@ -91,11 +117,17 @@ pub(crate) struct DataDir {
 impl DataDir {
     /// Locks the directory, which is made where there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, DataDirError> {
-        fs::create_dir_all(path).map_err(io_error("make the directory", path))?;
+        let made = make_dir(path).map_err(io_error("make the directory", path))?;
         let lock = lock(path)?;
         let secret = match fs::read(path.join("IDENTITY")) {
             Ok(bytes) => read_identity(path, &bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make_identity(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // IMPORTANT: before anything is promised, or after a power cut nobody finds the directory.
+                for dir in made {
+                    sync_name(&dir).map_err(io_error("sync the name of", &dir))?;
+                }
+                make_identity(path)?
+            }
             Err(error) => return Err(io_error("read", &path.join("IDENTITY"))(error)),
         };
         Ok(Self {
@@ -105,9 +137,35 @@ impl DataDir {
         })
     }
 
+    /// Locks a directory that a server made.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, DataDirError> {
+        let identity = path.join("IDENTITY");
+        match fs::metadata(&identity) {
+            Ok(_) => Self::open(path),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("read", &identity)(error))
+            }
+            Err(_) if DATA.iter().any(|data| path.join(data).exists()) => {
+                Err(DataDirError::Incomplete {
+                    dir: path.to_owned(),
+                    missing: "IDENTITY",
+                })
+            }
+            Err(_) => Err(DataDirError::None {
+                dir: path.to_owned(),
+            }),
+        }
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The bytes of the file that says which directory it is, for a copy of it.
+    pub(crate) fn identity(&self) -> Result<Vec<u8>, DataDirError> {
+        let path = self.path.join("IDENTITY");
+        fs::read(&path).map_err(io_error("read", &path))
     }
 
     /// What keys are placed with.
@@ -142,6 +200,22 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// Makes a directory with those above it, where there are none; returns it, and those that were made.
+fn make_dir(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let above = path.ancestors().skip(1);
+    let missing = above.take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+    let made = std::iter::once(path).chain(missing);
+    let made = made.map(Path::to_owned).collect();
+    fs::create_dir_all(path)?;
+    Ok(made)
+}
+
+/// Brings the name of a directory to stable storage.
+fn sync_name(dir: &Path) -> io::Result<()> {
+    let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+    File::open(above.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 fn lock(path: &Path) -> Result<File, DataDirError> {
     let lock_path = path.join("LOCK");
     let lock = File::options()
@@ -161,7 +235,7 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
 
 /// magic, format u32, secret, crc u32.
 fn make_identity(path: &Path) -> Result<[u8; SECRET_BYTES], DataDirError> {
-    for data in ["MANIFEST", "runs", "sled", "log"] {
+    for data in DATA {
         if path.join(data).exists() {
             return Err(DataDirError::Incomplete {
                 dir: path.to_owned(),

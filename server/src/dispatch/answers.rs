@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use rhash_protocol::{
-    Response, Values, codec,
+    Outcomes, Response, Values, codec,
     packed::{Page, PageEntries, Presence},
 };
 
-use crate::table::{PackedReply, PageReply};
+use crate::{
+    log::OwnedReply,
+    table::{PackedReply, PageReply},
+};
 
 /// An answer's bytes, and how many operations it answers.
 pub(super) struct Encoded {
@@ -63,6 +66,16 @@ fn packed_bytes(response: &Response<'_>) -> usize {
         Response::Present(presence) => presence.bytes().len(),
         Response::Page(page) => page.entries.bytes().len(),
         _ => 0,
+    }
+}
+
+/// An answer that was kept, as it was sent.
+pub(super) fn body_of(kept: &OwnedReply) -> Bytes {
+    match kept {
+        OwnedReply::Body(body) => body.clone(),
+        OwnedReply::Written(count, outcomes) => {
+            encode(&Response::Written(Outcomes::new(*count, outcomes)))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Answers that are held back until the log is as safe as its level asks, and what sessions log of themselves.
+//! Answers that are held back until the log is as safe as their tables ask, and what sessions log of themselves.
 //!
 //! A connection goes on with its next request while the answer to a write waits: so a client that has many
 //! on the way waits for one sync, not for each.
@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rhash_protocol::{ErrorCode, Ops, Response, TableId, WireError};
+use rhash_protocol::{Durability, ErrorCode, OpenMode, Ops, Response, TableId, WireError};
 use tokio::sync::mpsc;
 
 use super::{Numbers, encode, only_discards};
 use crate::{
     connection::{Clerk, End, Outgoing},
     hub::Hub,
-    log::{Admit, Holding, Log, LogRoom, Lsn, Record, ReplyRef, SessionRecord},
+    log::{Admit, Holding, LogRoom, Lsn, OwnedReply, Record, SessionRecord},
     table::Table,
 };
 
@@ -23,18 +23,24 @@ const HELD_BACK_MAX: usize = 1024;
 /// An answer that waits for the log.
 #[derive(Debug)]
 pub(crate) struct HeldBack {
-    lsn: Lsn,
-    needs: Needs,
+    awaited: Awaited,
     outgoing: Outgoing,
 }
 
-/// What an answer waits for.
+/// The record of the log that an answer waits for, and how safe that is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Needs {
-    /// As safe as the level asks.
-    Acked,
-    /// On stable storage.
-    Synced,
+pub(super) struct Awaited {
+    /// 0 for none.
+    pub(super) lsn: Lsn,
+    pub(super) durability: Durability,
+}
+
+impl Awaited {
+    /// Of an answer that waits for nothing.
+    pub(super) const NOTHING: Self = Self {
+        lsn: 0,
+        durability: Durability::None,
+    };
 }
 
 impl Clerk {
@@ -47,12 +53,14 @@ impl Clerk {
         let Some(log) = table.log() else {
             return Ok(Ok(None));
         };
-        let bytes = ops.bytes().len();
-        let admitted = self.unless_stopped(log.admit(bytes, Admit::Any)).await?;
+        let (bytes, durability) = (ops.bytes().len(), table.durability());
+        let admitted = self
+            .unless_stopped(log.admit(bytes, durability, Admit::Any))
+            .await?;
         let admitted = match admitted {
             // What gives room back goes in where nothing else does.
             Err(error) if error.code == ErrorCode::DiskFull && only_discards(ops) => {
-                self.unless_stopped(log.admit(bytes, Admit::Discards))
+                self.unless_stopped(log.admit(bytes, durability, Admit::Discards))
                     .await?
             }
             admitted => admitted,
@@ -61,64 +69,111 @@ impl Clerk {
     }
 
     /// Logs the answer to a request that is in no batch, if the session is one that the log tells of.
-    pub(super) fn log_reply(&self, numbers: Numbers, body: &Bytes, holding: Holding) -> Lsn {
+    pub(super) fn log_reply(
+        &self,
+        numbers: Numbers,
+        reply: OwnedReply,
+        holding: Holding,
+    ) -> Awaited {
         match self.hub.store.log() {
             Some(log) if self.desk.logged => {
                 let by = self.by(numbers);
-                let reply = ReplyRef::Body(body);
+                let durability = self.desk.durability;
+                let record = Record::Reply { by, reply, holding };
                 // Where the log has failed nothing is promised any more.
-                log.append(&Record::Reply { by, reply, holding })
-                    .unwrap_or(0)
+                let lsn = log.append_at(durability, &record).unwrap_or(0);
+                Awaited { lsn, durability }
             }
-            _ => 0,
+            _ => Awaited::NOTHING,
         }
     }
 
-    /// Begins to log the session with the first named table that it opens; says how it holds the table now.
+    /// Begins to log the session before it may make a named table that is logged; returns the record that
+    /// tells of the session, 0 if one did before, or none does.
+    pub(super) fn begin_opening(
+        &mut self,
+        name: Option<&str>,
+        mode: OpenMode,
+        durability: Option<Durability>,
+    ) -> Lsn {
+        let durability = durability.unwrap_or(self.hub.store.durability());
+        if name.is_none() || mode == OpenMode::Existing || durability == Durability::None {
+            return 0;
+        }
+        self.begin_session()
+    }
+
+    /// Begins to log the session with the first named table that it opens and that is logged; says how it
+    /// holds the table now.
     pub(super) fn begin_holding(&mut self, table: TableId) -> Holding {
-        let (Some(log), Some(held)) = (self.hub.store.log(), self.desk.tables.get(&table)) else {
+        let Some(held) = self.desk.tables.get(&table) else {
             return Holding::Same;
         };
         if held.table.log().is_none() {
+            // IMPORTANT: the log tells nothing of it, or the session would have it open after a restart, too, and
+            // a write that is sent again then could be applied twice.
+            let is_named = held.table.name().is_some();
+            self.desk.has_unlogged |= is_named;
             return Holding::Same;
         }
-        let holding = Holding::Opens(table, held.opens);
-        if !self.desk.logged {
-            let record = || {
-                let ticket = self.session.ticket();
-                let grant = self.session.grant();
-                let (taken, settled) = self.desk.replies.numbers();
-                SessionRecord {
-                    id: ticket.id,
-                    secret: ticket.secret,
-                    token: (grant.name.clone(), grant.hash.map(|hash| hash.bytes())),
-                    taken,
-                    settled,
-                    tables: Vec::new(),
-                    replies: Vec::new(),
-                }
-            };
-            self.desk.logged = log.begin_session(self.session.id(), record).is_ok();
-        }
-        holding
+        let (opens, durability) = (held.opens, held.table.durability());
+        self.desk.durability = self.desk.durability.max(durability);
+        self.begin_session();
+        Holding::Opens(table, opens)
     }
 
-    /// Sends an answer once its record is as safe as the level asks.
+    fn begin_session(&mut self) -> Lsn {
+        let Some(log) = self.hub.store.log().filter(|_| !self.desk.logged) else {
+            return 0;
+        };
+        let record = || {
+            let ticket = self.session.ticket();
+            let grant = self.session.grant();
+            let (taken, settled) = self.desk.replies.numbers();
+            SessionRecord {
+                id: ticket.id,
+                secret: ticket.secret,
+                token: (grant.name.clone(), grant.hash.map(|hash| hash.bytes())),
+                taken,
+                settled,
+                tables: Vec::new(),
+                replies: Vec::new(),
+            }
+        };
+        let begun = log.begin_session(self.session.id(), record);
+        self.desk.logged = begun.is_ok();
+        begun.unwrap_or(0)
+    }
+
+    /// Sends an answer once its record is as safe as its table asks.
     pub(super) async fn send_logged(
         &mut self,
         request_id: u64,
         body: Bytes,
-        lsn: Lsn,
+        awaited: Awaited,
     ) -> Result<(), End> {
+        let Awaited { lsn, durability } = awaited;
         let is_safe = match self.hub.store.log() {
-            Some(log) if lsn > 0 => log.is_acked(lsn),
+            Some(log) if lsn > 0 => log.reached(durability, lsn),
             _ => true,
         };
         // Answers to writes leave in the order of the writes.
         if is_safe && self.held_back.is_none() {
             return self.send_answer(request_id, body).await;
         }
-        self.hold_back(request_id, body, lsn, Needs::Acked).await
+        self.hold_back(request_id, body, awaited).await
+    }
+
+    /// What the answer to a request waits for that was answered before: all that there is, as safe as the
+    /// safest table asks that the session had.
+    pub(super) fn awaited_again(&self) -> Awaited {
+        let durability = self.desk.durability;
+        let lsn = match (durability, self.hub.store.log()) {
+            // What this server answered is of tables that are not logged. What it read in the log is safe.
+            (Durability::None, _) | (_, None) => 0,
+            (_, Some(log)) => log.last(),
+        };
+        Awaited { lsn, durability }
     }
 
     /// Answers once all that was written before is on stable storage.
@@ -129,8 +184,17 @@ impl Clerk {
             return self.send_answer(request_id, done).await;
         }
         if let Some(log) = self.hub.store.log() {
-            let lsn = log.last();
-            return self.hold_back(request_id, done, lsn, Needs::Synced).await;
+            let awaited = Awaited {
+                lsn: log.last(),
+                durability: Durability::Always,
+            };
+            if self.desk.has_unlogged {
+                let written = self.hub.blocking(|hub| hub.store.write_down_unlogged());
+                if let Err(error) = written.await {
+                    return self.refuse(request_id, error).await;
+                }
+            }
+            return self.hold_back(request_id, done, awaited).await;
         }
         let synced = self.hub.blocking(|hub| hub.store.checkpoint()).await;
         let body = match synced {
@@ -144,13 +208,11 @@ impl Clerk {
         &mut self,
         request_id: u64,
         body: Bytes,
-        lsn: Lsn,
-        needs: Needs,
+        awaited: Awaited,
     ) -> Result<(), End> {
         let room = self.unless_stopped(self.window.reserve(body.len())).await?;
         let held_back = HeldBack {
-            lsn,
-            needs,
+            awaited,
             outgoing: Outgoing::answer(request_id, body, room),
         };
         let (hub, outbox) = (&self.hub, &self.outbox);
@@ -172,13 +234,12 @@ async fn let_go(
     outbox: mpsc::Sender<Outgoing>,
 ) {
     while let Some(HeldBack {
-        lsn,
-        needs,
+        awaited: Awaited { lsn, durability },
         mut outgoing,
     }) = waiting.recv().await
     {
         if let Some(log) = hub.store.log()
-            && let Err(error) = wait(log, lsn, needs).await
+            && let Err(error) = log.wait(durability, lsn).await
         {
             hub.count_error(&error);
             outgoing.body = encode(&Response::Error(error));
@@ -186,12 +247,5 @@ async fn let_go(
         if outbox.send(outgoing).await.is_err() {
             return;
         }
-    }
-}
-
-async fn wait(log: &Log, lsn: Lsn, needs: Needs) -> Result<(), WireError> {
-    match needs {
-        Needs::Acked => log.acked(lsn).await,
-        Needs::Synced => log.synced(lsn).await,
     }
 }

@@ -2,18 +2,20 @@
 //!
 //! This file takes calls and applies those that change entries, each once; [`opens`] has those that
 //! change which tables a session has open, [`reads`] those that change nothing, [`answers`]
-//! what all of them are answered with, and [`logged`] the answers that wait for the log.
+//! what all of them are answered with, [`logged`] the answers that wait for the log, and [`backups`] those
+//! that take minutes.
 
 mod opens;
 mod reads;
 mod answers;
 mod logged;
+mod backups;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rhash_protocol::{
-    Call, ErrorCode, Op, Ops, Outcomes, Request, Response, TableId, WireError, codec,
+    Call, Durability, ErrorCode, Op, Ops, Request, Response, TableId, WireError, codec,
 };
 
 pub(crate) use answers::encode;
@@ -21,11 +23,13 @@ pub(crate) use logged::HeldBack;
 
 use crate::{
     connection::{Clerk, End},
-    log::{By, Holding, Log, Lsn},
+    log::{By, Holding, Lsn, OwnedReply},
     session::Turn,
-    table::Answer,
+    store::Opening,
+    table::{Answer, Asker},
 };
-use opens::Opening;
+use answers::body_of;
+use logged::Awaited;
 
 /// The numbers of a request that changes something.
 #[derive(Debug, Clone, Copy)]
@@ -83,9 +87,9 @@ impl Clerk {
                     .await
             }
             Ok(Turn::Repeat(reply)) => {
-                // It is as safe as the level asks once all that there is now is.
-                let lsn = self.hub.store.log().map_or(0, Log::last);
-                self.send_logged(request_id, reply, lsn).await?;
+                let awaited = self.awaited_again();
+                self.send_logged(request_id, body_of(&reply), awaited)
+                    .await?;
                 // A repeated answer to an open may say what is no longer so.
                 for &table in self.desk.tables.keys() {
                     self.hub.holders.tell_again(table, self.session.id());
@@ -116,21 +120,26 @@ impl Clerk {
                 kind,
                 codec,
                 mode,
+                durability,
             } => {
                 let opening = Opening {
                     name,
                     kind,
                     codec,
                     mode,
+                    durability,
+                    by: Some(self.by(numbers)),
+                    session_lsn: 0,
                 };
                 return self.open(numbers, opening).await;
             }
             Request::Write { table, ops } => {
                 return match self.write(numbers, table, ops).await? {
-                    Ok((body, lsn)) => {
+                    Ok((reply, awaited)) => {
+                        let body = body_of(&reply);
                         // Its record holds the answer, if there is one.
-                        self.desk.replies.remember(body.clone());
-                        self.send_logged(numbers.request_id, body, lsn).await
+                        self.desk.replies.remember(reply);
+                        self.send_logged(numbers.request_id, body, awaited).await
                     }
                     Err(error) => self.remember_error(numbers, error).await,
                 };
@@ -174,17 +183,28 @@ impl Clerk {
             // IMPORTANT: one record says that it was done and that it was answered. Between two, a kill would
             // let it be done again when it is sent again, over what others wrote meanwhile.
             Ok(lsn) => {
-                self.desk.replies.remember(body.clone());
-                self.send_logged(numbers.request_id, body, lsn).await
+                let body = self.keep(body);
+                self.desk.replies.remember(OwnedReply::Body(body.clone()));
+                // It was brought to stable storage by whoever emptied the table.
+                let durability = Durability::Always;
+                let awaited = Awaited { lsn, durability };
+                self.send_logged(numbers.request_id, body, awaited).await
             }
             Err(error) => self.remember_error(numbers, error).await,
         }
     }
 
-    /// How the session holds a table now.
+    /// How the session holds a table now, as the log tells of it.
     fn holding(&self, table: TableId) -> Holding {
-        let opens = self.desk.tables.get(&table).map_or(0, |held| held.opens);
-        Holding::Opens(table, opens)
+        match self.desk.tables.get(&table) {
+            Some(held) if held.table.log().is_none() => Holding::Same,
+            held => Holding::Opens(table, held.map_or(0, |held| held.opens)),
+        }
+    }
+
+    /// Keeps an answer, which has an account.
+    fn keep(&self, body: Bytes) -> Bytes {
+        self.hub.store.keep(body)
     }
 
     /// Names a request in the log.
@@ -210,9 +230,11 @@ impl Clerk {
     ) -> Result<(), End> {
         // IMPORTANT: remembered before it is sent. A connection that is lost in between would
         // otherwise have applied what its client sends again.
-        self.desk.replies.remember(body.clone());
-        let lsn = self.log_reply(numbers, &body, holding);
-        self.send_logged(numbers.request_id, body, lsn).await
+        let body = self.keep(body);
+        let reply = OwnedReply::Body(body.clone());
+        self.desk.replies.remember(reply.clone());
+        let awaited = self.log_reply(numbers, reply, holding);
+        self.send_logged(numbers.request_id, body, awaited).await
     }
 
     async fn write(
@@ -220,7 +242,7 @@ impl Clerk {
         numbers: Numbers,
         table: TableId,
         ops: Ops<'_>,
-    ) -> Result<Result<(Bytes, Lsn), WireError>, End> {
+    ) -> Result<Result<(OwnedReply, Awaited), WireError>, End> {
         let table = match self.desk.table(&self.hub.store, table) {
             Ok(table) => table,
             Err(error) => return Ok(Err(error)),
@@ -244,16 +266,22 @@ impl Clerk {
             Ok(room) => room,
             Err(error) => return Ok(Err(error)),
         };
-        let by = self.by(numbers);
-        let written = match table.write_by(ops, Some(by)) {
+        let asker = Asker {
+            by: self.by(numbers),
+            kept_bytes: self.desk.replies.bytes(),
+        };
+        let written = match table.write_by(ops, Some(asker)) {
             Answer::Ready(written) => written,
             Answer::Pending(written) => written.await.unwrap_or_else(|_dropped| Err(stopping())),
         };
         drop((admission, log_room));
         self.hub.count_operations(ops.count());
         Ok(written.map(|reply| {
-            let outcomes = Outcomes::new(reply.count, &reply.bytes);
-            (encode(&Response::Written(outcomes)), reply.lsn)
+            let awaited = Awaited {
+                lsn: reply.lsn,
+                durability: table.durability(),
+            };
+            (OwnedReply::Written(reply.count, reply.bytes), awaited)
         }))
     }
 

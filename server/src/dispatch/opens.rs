@@ -1,7 +1,7 @@
 //! Which tables a session has open: opening them, letting go of them, freeing them.
 
 use bytes::Bytes;
-use rhash_protocol::{ErrorCode, OpenMode, Response, TableId, TableKind, WireError};
+use rhash_protocol::{ErrorCode, OpenMode, Response, TableId, WireError};
 
 use super::{Numbers, encode};
 use crate::{
@@ -9,15 +9,8 @@ use crate::{
     limits::Limit,
     log::{By, Holding, Lsn},
     session::Held,
+    store::Opening,
 };
-
-/// The operands of an open.
-pub(super) struct Opening<'a> {
-    pub(super) name: Option<&'a str>,
-    pub(super) kind: Option<TableKind>,
-    pub(super) codec: Option<&'a str>,
-    pub(super) mode: OpenMode,
-}
 
 impl Clerk {
     /// Closes a table; returns the record that tells of it and of its answer, 0 for none.
@@ -92,9 +85,6 @@ impl Clerk {
                 ),
             });
         }
-        let name = opening.name.map(str::to_owned);
-        let codec = opening.codec.map(str::to_owned);
-        let kind = opening.kind;
         let may_make = self.session.grant().rights_on(opening.name).write;
         let asked = opening.mode;
         let mode = match (asked, opening.name) {
@@ -102,11 +92,27 @@ impl Clerk {
             (OpenMode::OpenOrCreate, Some(_)) if !may_make => OpenMode::Existing,
             (asked, _) => asked,
         };
+        let name = opening.name.map(str::to_owned);
+        let codec = opening.codec.map(str::to_owned);
+        let Opening {
+            kind,
+            durability,
+            by,
+            ..
+        } = opening;
+        let session_lsn = self.begin_opening(opening.name, mode, durability);
         let opened = self
             .hub
             .blocking(move |hub| {
-                hub.store
-                    .open_table(name.as_deref(), kind, codec.as_deref(), mode)
+                hub.store.open_as(&Opening {
+                    name: name.as_deref(),
+                    kind,
+                    codec: codec.as_deref(),
+                    mode,
+                    durability,
+                    by,
+                    session_lsn,
+                })
             })
             .await
             .map_err(|error| match error.code {

@@ -26,6 +26,7 @@ impl Clerk {
             Request::Tables => self.tables(request_id).await,
             Request::Stats => self.stats(request_id).await,
             Request::Sync => self.sync(request_id).await,
+            Request::Backup { dir } => self.backup(request_id, dir).await,
             request => self.read_table(request_id, request).await,
         }
     }
@@ -165,7 +166,7 @@ impl Clerk {
     }
 
     /// Sends what a table answered, or leaves it to a task to wait for it.
-    async fn answer<T: Send + 'static>(
+    pub(super) async fn answer<T: Send + 'static>(
         &self,
         request_id: u64,
         room: Room,

@@ -1,7 +1,7 @@
 //! How much RAM entries may take, and who waits when it is taken.
 //!
 //! `tracked` is what tables say they hold (hot maps and intervals in transit), and what is charged for
-//! half-received requests. `admitted` is what writes that were let in may still add. Together they stay under `entries_max`, which the
+//! half-received requests and for answers that are kept. `admitted` is what writes that were let in may still add. Together they stay under `entries_max`, which the
 //! governor moves so that the whole process stays under the memory limit.
 
 use std::{
@@ -9,10 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rhash_protocol::{ErrorCode, WireError};
 use tokio::sync::Notify;
 
+use super::{KeptAccount, KeptRoom};
 use crate::{counters::Waiting, pages};
 
 /// A writer waits no longer than this for RAM to become free.
@@ -29,6 +31,8 @@ pub(crate) struct Budget {
     entries: AtomicUsize,
     /// What is charged for half-received requests.
     buffers: AtomicUsize,
+    /// What is charged for answers that may be asked for again.
+    kept: KeptAccount,
     admitted: AtomicUsize,
     entries_max: AtomicUsize,
     /// Writers that wait: the governor then spills below the high mark, too.
@@ -48,6 +52,7 @@ impl Budget {
         Self {
             entries: AtomicUsize::new(0),
             buffers: AtomicUsize::new(0),
+            kept: KeptAccount::default(),
             admitted: AtomicUsize::new(0),
             entries_max: AtomicUsize::new(entries_max),
             waiting: AtomicUsize::new(0),
@@ -60,14 +65,34 @@ impl Budget {
         }
     }
 
+    /// Such an account, in which long answers that are kept take no more than this.
+    pub(crate) fn keeping_at_most(self, kept_bytes_max: usize) -> Self {
+        Self {
+            kept: KeptAccount::new(kept_bytes_max),
+            ..self
+        }
+    }
+
+    /// The account of answers that may be asked for again.
+    pub(crate) fn kept(&self) -> &KeptAccount {
+        &self.kept
+    }
+
+    /// Keeps an answer in the room that was taken for it.
+    pub(crate) fn keep(&self, room: KeptRoom, bytes: Bytes) -> Bytes {
+        let kept = room.keep(bytes);
+        self.grew();
+        kept
+    }
+
     /// What tables hold, and what is charged for buffers.
     pub(crate) fn tracked_bytes(&self) -> usize {
         self.entries_bytes() + self.buffers_bytes()
     }
 
-    /// What is charged for buffers of connections.
+    /// What is charged for buffers of connections, and for answers that are kept.
     pub(crate) fn buffers_bytes(&self) -> usize {
-        self.buffers.load(Relaxed)
+        self.buffers.load(Relaxed) + self.kept.bytes()
     }
 
     /// What tables hold.
@@ -108,13 +133,17 @@ impl Budget {
     fn change(&self, part: &AtomicUsize, bytes_before: usize, bytes_after: usize) {
         if bytes_after >= bytes_before {
             part.fetch_add(bytes_after - bytes_before, Relaxed);
-            self.make_room_of_warm(0);
-            if self.tracked_bytes() > self.high_mark() {
-                self.wake_governor();
-            }
+            self.grew();
         } else {
             part.fetch_sub(bytes_before - bytes_after, Relaxed);
             self.freed.notify_waiters();
+        }
+    }
+
+    fn grew(&self) {
+        self.make_room_of_warm(0);
+        if self.tracked_bytes() > self.high_mark() {
+            self.wake_governor();
         }
     }
 

@@ -5,6 +5,7 @@
 //! entries, and leaves entries that much less. A second thread merges (`upkeep`).
 
 mod budget;
+mod kept;
 mod relief;
 mod resident;
 mod upkeep;
@@ -17,6 +18,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 pub(crate) use budget::Budget;
+pub(crate) use kept::{KeptAccount, KeptRoom};
 pub(crate) use resident::Resident;
 pub(crate) use upkeep::upkeep;
 
@@ -46,6 +48,8 @@ const OVERHEAD_SHARE_SUSPECT: u64 = 8;
 const GIVE_BACK_EVERY: Duration = Duration::from_millis(100);
 /// Memory that was freed is kept for entries to come while this part of the limit is free.
 const RESIDENT_SHARE_FREE: u64 = 8;
+/// What long answers that may be asked for again take at most of the limit, as a divisor.
+const KEPT_SHARE: u64 = 16;
 /// Entries keep at least this part of the limit, whatever the overhead.
 const ENTRIES_SHARE_MIN: u64 = 8;
 /// In a server with a cold tier entries take at most this part of the limit, in eighths.
@@ -198,6 +202,11 @@ pub(crate) fn relieve_now(shared: &Shared, tables: &Tables) {
 /// What entries may take before anything is measured.
 pub(crate) fn entries_bytes_at_start(limit_bytes: u64) -> usize {
     entries_bytes(limit_bytes, OVERHEAD_BYTES)
+}
+
+/// What answers that may be asked for again may take.
+pub(crate) fn kept_bytes_max(limit_bytes: u64) -> usize {
+    usize::try_from(limit_bytes / KEPT_SHARE).unwrap_or(usize::MAX)
 }
 
 /// What is left between all that is counted and the limit.

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::Lsn;
+use super::{LogError, Lsn};
 
 const EXTENSION: &str = "log";
 /// Enough digits for any number, so that the names in order are the segments in order.
@@ -100,6 +100,77 @@ impl LogFiles for DiskFiles {
 
     fn path(&self, first: Lsn) -> PathBuf {
         self.dir.join(format!("{first:0NAME_DIGITS$}.{EXTENSION}"))
+    }
+}
+
+/// Segments that are read and left as they are, whatever the reader would cut or remove.
+#[derive(Debug)]
+pub(crate) struct ReadOnly(pub(crate) Arc<dyn LogFiles>);
+
+impl ReadOnly {
+    /// The number of the first record that there may be.
+    pub(crate) fn oldest(&self) -> Result<Option<Lsn>, LogError> {
+        let firsts = self.0.list().map_err(|source| LogError::Io {
+            what: "list",
+            path: self.0.path(0),
+            source,
+        })?;
+        Ok(firsts.first().copied())
+    }
+}
+
+impl LogFiles for ReadOnly {
+    fn list(&self) -> io::Result<Vec<Lsn>> {
+        self.0.list()
+    }
+
+    fn create(&self, _first: Lsn) -> io::Result<Arc<dyn LogFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn open(&self, first: Lsn) -> io::Result<Arc<dyn LogFile>> {
+        Ok(Arc::new(ReadOnlyFile(self.0.open(first)?)))
+    }
+
+    fn remove(&self, _first: Lsn) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn path(&self, first: Lsn) -> PathBuf {
+        self.0.path(first)
+    }
+}
+
+#[derive(Debug)]
+struct ReadOnlyFile(Arc<dyn LogFile>);
+
+impl LogFile for ReadOnlyFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.0.bytes()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn allocate(&self, _bytes: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn truncate(&self, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use super::{Ledger, Lsn, Record, Shared, record};
+use super::{Durability, Ledger, Lsn, Record, Shared, record};
 
 /// What waits to be written.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
     pub(super) first: Lsn,
     pub(super) last: Lsn,
+    /// The last record that is to be on stable storage as soon as it can; 0 for none.
+    pub(super) wanted: Lsn,
     /// It shall begin a new segment, if there is room for one.
     pub(super) begins_segment: bool,
 }
@@ -48,14 +50,24 @@ impl Drop for LogRoom {
 
 impl Shared {
     /// Puts a record at the end of what waits.
-    pub(super) fn push(&self, intake: &mut Intake, record: &Record<'_>) -> Lsn {
-        let lsn = self.push_known(intake, record);
+    pub(super) fn push(
+        &self,
+        intake: &mut Intake,
+        durability: Durability,
+        record: &Record<'_>,
+    ) -> Lsn {
+        let lsn = self.push_known(intake, durability, record);
         intake.ledger.apply(record);
         lsn
     }
 
     /// Like [`Shared::push`], of a record that tells the ledger nothing new.
-    pub(super) fn push_known(&self, intake: &mut Intake, record: &Record<'_>) -> Lsn {
+    pub(super) fn push_known(
+        &self,
+        intake: &mut Intake,
+        durability: Durability,
+        record: &Record<'_>,
+    ) -> Lsn {
         let lsn = intake.next;
         intake.next += 1;
         let unsynced = u32::try_from(lsn - self.progress.synced()).unwrap_or(u32::MAX);
@@ -71,6 +83,9 @@ impl Shared {
             let bytes_before = chunk.bytes.len();
             record::push_record(&mut chunk.bytes, lsn, unsynced, record);
             chunk.last = lsn;
+            if durability == Durability::Always {
+                chunk.wanted = lsn;
+            }
             intake.waiting_bytes += chunk.bytes.len() - bytes_before;
         }
         self.last.store(lsn, Relaxed);

@@ -1,18 +1,21 @@
 //! The sessions that write to logged tables, as the log tells of them: the same records make the
 //! ledger while the server runs and when it starts again, so it is at any moment what a start would
-//! find. What it holds of each is bounded by what sessions may leave unsettled.
+//! find. What it holds of each is bounded by what sessions may leave unsettled; it shares the bytes of answers
+//! with them, and the account that these are charged to.
 
 use std::collections::{BTreeMap, HashMap};
 
 use rhash_protocol::{Response, TableId};
 
-use super::record::{By, Holding, OwnedReply, Record, ReplyRef, SessionRecord};
-use crate::{dispatch::encode, session::SessionId};
+use super::record::{By, Holding, OwnedReply, Record, SessionRecord};
+use crate::{dispatch::encode, governor::KeptAccount, session::SessionId};
 
 /// The sessions, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     sessions: HashMap<SessionId, Kept>,
+    /// What answers are charged to that come with no charge: those that are read in the log.
+    account: KeptAccount,
 }
 
 #[derive(Debug)]
@@ -26,9 +29,41 @@ struct Kept {
 }
 
 impl Ledger {
+    /// No sessions, whose answers will be charged to this account.
+    pub(crate) fn new(account: KeptAccount) -> Self {
+        Self {
+            sessions: HashMap::new(),
+            account,
+        }
+    }
+
     /// Takes note of what a record that is read again says.
     pub(crate) fn replay(&mut self, record: &Record<'_>) {
         self.apply(record);
+        let account = &self.account;
+        let charge = |reply: OwnedReply| reply.map(|bytes| account.keep(bytes));
+        match record {
+            Record::Batch { by: Some(by), .. } | Record::Reply { by, .. } => {
+                // If it is settled already, nothing is kept of it.
+                let session = self.sessions.get_mut(&by.session);
+                let replies = session.map(|kept| &mut kept.replies);
+                if let Some(reply) = replies.and_then(|replies| replies.get_mut(&by.sequence)) {
+                    *reply = charge(reply.clone());
+                }
+            }
+            Record::Session(session) => {
+                let replies = self.sessions.get_mut(&session.id);
+                let replies = replies.map(|kept| kept.replies.values_mut());
+                for reply in replies.into_iter().flatten() {
+                    *reply = charge(reply.clone());
+                }
+            }
+            // Their answers are this ledger's own.
+            Record::Emptied { .. }
+            | Record::Ended { .. }
+            | Record::Batch { by: None, .. }
+            | Record::Table { .. } => {}
+        }
     }
 
     /// Takes note of what a record says. Of sessions that no record began nothing is kept.
@@ -38,9 +73,9 @@ impl Ledger {
                 by: Some(by),
                 reply,
                 ..
-            } => self.answer(by, *reply),
+            } => self.answer(by, reply.clone()),
             Record::Reply { by, reply, holding } => {
-                self.answer(by, *reply);
+                self.answer(by, reply.clone());
                 if let (Some(kept), Holding::Opens(table, opens)) =
                     (self.sessions.get_mut(&by.session), holding)
                 {
@@ -57,13 +92,23 @@ impl Ledger {
                 close,
                 by: Some(by),
             } => {
-                self.answer(by, ReplyRef::Body(&encode(&Response::Done)));
+                let done = self.account.keep(encode(&Response::Done));
+                self.answer(by, OwnedReply::Body(done));
                 if let Some(kept) = self.sessions.get_mut(&by.session).filter(|_| *close) {
                     kept.tables.remove(table);
                 }
             }
-            Record::Batch { by: None, .. } | Record::Emptied { by: None, .. } => {}
+            Record::Batch { by: None, .. }
+            | Record::Emptied { by: None, .. }
+            | Record::Table { .. } => {}
         }
+    }
+
+    /// Whether a request may be sent again that has no answer here.
+    pub(crate) fn may_ask_again(&self, session: SessionId, sequence: u64) -> bool {
+        self.sessions
+            .get(&session)
+            .is_some_and(|kept| sequence > kept.settled && !kept.replies.contains_key(&sequence))
     }
 
     /// Whether a session is in it.
@@ -87,13 +132,13 @@ impl Ledger {
         sessions.map(|(&id, kept)| kept.to_record(id)).collect()
     }
 
-    fn answer(&mut self, by: &By, reply: ReplyRef<'_>) {
+    fn answer(&mut self, by: &By, reply: OwnedReply) {
         let Some(kept) = self.sessions.get_mut(&by.session) else {
             return;
         };
         kept.taken = kept.taken.max(by.sequence);
         kept.settled = kept.settled.max(by.settled);
-        kept.replies.insert(by.sequence, reply.to_owned());
+        kept.replies.insert(by.sequence, reply);
         while kept
             .replies
             .first_key_value()
@@ -139,6 +184,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn begun() -> Ledger {
@@ -165,7 +212,7 @@ mod tests {
             }),
             count: 0,
             ops: b"",
-            reply: ReplyRef::Written(0, b""),
+            reply: OwnedReply::Written(0, Bytes::new()),
         }
     }
 
@@ -188,6 +235,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_in_the_log_is_charged_until_it_is_settled() {
+        let account = KeptAccount::new(1 << 20);
+        let mut ledger = Ledger::new(account.clone());
+        let answer = |sequence, settled| Record::Reply {
+            by: By {
+                session: 1,
+                sequence,
+                settled,
+            },
+            reply: OwnedReply::Body(Bytes::from(vec![7; 1000])),
+            holding: Holding::Same,
+        };
+        let session = SessionRecord {
+            id: 1,
+            secret: [0; 16],
+            token: ("anybody".to_owned(), None),
+            taken: 1,
+            settled: 0,
+            tables: vec![],
+            replies: vec![(1, OwnedReply::Body(Bytes::from(vec![7; 1000])))],
+        };
+        ledger.replay(&Record::Session(Box::new(session)));
+        let of_one = account.bytes();
+        assert!((1000..1400).contains(&of_one), "{of_one} bytes");
+        for sequence in 2..=4 {
+            ledger.replay(&answer(sequence, 0));
+            assert_eq!(account.bytes(), of_one * sequence as usize);
+        }
+        let sessions = ledger.snapshot();
+        assert_eq!(account.bytes(), 4 * of_one, "they share the bytes");
+        ledger.replay(&answer(5, 4));
+        assert_eq!(account.bytes(), 5 * of_one, "the others are still kept");
+        drop(sessions);
+        assert_eq!(account.bytes(), of_one);
+        ledger.replay(&Record::Ended { session: 1 });
+        assert_eq!(account.bytes(), 0);
+    }
+
+    #[test]
     fn a_snapshot_makes_the_same_ledger() {
         let mut ledger = begun();
         ledger.apply(&batch(1, 3, 2));
@@ -199,7 +285,7 @@ mod tests {
         for (opens, tables) in [(2, vec![(7, 2)]), (0, vec![])] {
             ledger.apply(&Record::Reply {
                 by,
-                reply: ReplyRef::Body(b"opened"),
+                reply: OwnedReply::Body(Bytes::from_static(b"opened")),
                 holding: Holding::Opens(7, opens),
             });
             let snapshot = ledger.snapshot();

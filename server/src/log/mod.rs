@@ -4,9 +4,9 @@
 //! Records are numbered and put into a buffer under the lock of the table that they change, which is
 //! a copy of bytes and no I/O, so their order is the order of changes for each table. One thread writes what
 //! gathered, another brings it to stable storage; an answer is held back until its record is as safe
-//! as the level asks. The log is a row of segments; a checkpoint begins a new one, writes all older
-//! changes into runs, and then removes the segments before. What a record says, and how it is applied
-//! at a start, belongs to tables and sessions.
+//! as its level asks. The log is a row of segments; a checkpoint begins a new one, writes all older
+//! changes into runs, and then removes the segments before. How safe that is, each table says of its own
+//! records. What a record says, and how it is applied at a start, belongs to tables and sessions.
 
 mod files;
 pub(crate) mod record;
@@ -17,6 +17,7 @@ mod intake;
 mod room;
 mod progress;
 mod writer;
+mod copy;
 #[cfg(test)]
 pub(crate) mod memory_files;
 #[cfg(test)]
@@ -32,13 +33,14 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use rhash_protocol::{ErrorCode, WireError};
+pub use rhash_protocol::Durability;
+use rhash_protocol::{ErrorCode, TableId, WireError};
 
-pub(crate) use files::{DiskFiles, LogFiles};
+pub(crate) use files::{DiskFiles, LogFiles, ReadOnly};
 pub(crate) use ledger::Ledger;
-pub(crate) use record::{By, Holding, OwnedReply, Record, ReplyRef, SessionRecord};
+pub(crate) use record::{By, Holding, OwnedReply, Record, SessionRecord};
 pub use replay::LogError;
-pub(crate) use replay::{Found, Wanted, read_log};
+pub(crate) use replay::{Found, Wanted, read_log, read_sound};
 
 use crate::session::SessionId;
 pub(crate) use intake::LogRoom;
@@ -51,21 +53,10 @@ use writer::Writer;
 /// Numbers a record; each is one more than the one before, over all tables of a server.
 pub type Lsn = u64;
 
-/// How safe a write to a named table is when it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// As safe as RAM: it survives a clean stop.
-    None,
-    /// It survives the process; a machine that fails loses the last 1.5 seconds at most.
-    EverySec,
-    /// It survives the machine.
-    Always,
-}
-
 /// How a log is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogOptions {
-    /// When a write is acknowledged.
+    /// The level of records that are of no table.
     pub(crate) durability: Durability,
     /// What may wait to be written, unless one record has more by itself.
     pub(crate) buffer_bytes: usize,
@@ -187,8 +178,7 @@ impl Log {
         Ok(())
     }
 
-    /// How safe an answered write is.
-    pub(crate) fn durability(&self) -> Durability {
+    fn durability(&self) -> Durability {
         self.shared.options.durability
     }
 
@@ -222,11 +212,24 @@ impl Log {
         self.failure().or_else(|| self.stuck_before(Lsn::MAX))
     }
 
-    /// Appends a record: a copy of bytes, no I/O. For a change of a table, call it under that table's lock.
+    /// Appends a record that nobody waits for, or that is waited for by [`sync_through`](Self::sync_through).
+    ///
+    /// # Errors
+    /// As [`append_at`](Self::append_at).
+    pub(crate) fn append(&self, record: &Record<'_>) -> Result<Lsn, WireError> {
+        self.append_at(self.durability(), record)
+    }
+
+    /// Appends a record that is waited for at this level: a copy of bytes, no I/O. For a change of a table,
+    /// call it under that table's lock.
     ///
     /// # Errors
     /// The log has failed; nothing was appended.
-    pub(crate) fn append(&self, record: &Record<'_>) -> Result<Lsn, WireError> {
+    pub(crate) fn append_at(
+        &self,
+        durability: Durability,
+        record: &Record<'_>,
+    ) -> Result<Lsn, WireError> {
         if let Some(error) = self.shared.progress.failure() {
             return Err(error);
         }
@@ -234,13 +237,13 @@ impl Log {
         if intake.closed {
             return Err(stopping());
         }
-        let lsn = self.shared.push(&mut intake, record);
+        let lsn = self.shared.push(&mut intake, durability, record);
         drop(intake);
         self.shared.work.notify_one();
         Ok(lsn)
     }
 
-    /// Appends a record that begins a session, unless that has begun.
+    /// Appends a record that begins a session, unless that has begun; returns its number, or 0.
     ///
     /// # Errors
     /// The log has failed.
@@ -248,11 +251,17 @@ impl Log {
         &self,
         session: SessionId,
         record: impl FnOnce() -> SessionRecord,
-    ) -> Result<(), WireError> {
+    ) -> Result<Lsn, WireError> {
         if self.shared.intake.lock().ledger.has(session) {
-            return Ok(());
+            return Ok(0);
         }
-        self.append(&Record::Session(Box::new(record()))).map(drop)
+        self.append(&Record::Session(Box::new(record())))
+    }
+
+    /// Appends what a session is now, whatever was said of it before.
+    pub(crate) fn tell_session(&self, session: SessionRecord) {
+        // A log that failed tells of nothing any more.
+        drop(self.append(&Record::Session(Box::new(session))));
     }
 
     /// Appends that a session is over, if it ever began.
@@ -263,9 +272,15 @@ impl Log {
         }
     }
 
-    /// Whether a record is as safe as the level asks.
+    /// Whether a record is as safe as a level asks.
+    pub(crate) fn reached(&self, durability: Durability, lsn: Lsn) -> bool {
+        self.shared.progress.reached(durability, lsn)
+    }
+
+    /// Whether a record is as safe as the level asks of records that are of no table.
+    #[cfg(test)]
     pub(crate) fn is_acked(&self, lsn: Lsn) -> bool {
-        self.shared.progress.reached(self.durability(), lsn)
+        self.reached(self.durability(), lsn)
     }
 
     /// Whether a record is on stable storage.
@@ -274,49 +289,50 @@ impl Log {
         self.shared.progress.reached(Durability::Always, lsn)
     }
 
-    /// Waits until a record is as safe as the level asks.
+    /// Waits until a record is as safe as a level asks.
     ///
     /// # Errors
     /// The log failed before.
-    pub(crate) async fn acked(&self, lsn: Lsn) -> Result<(), WireError> {
-        self.shared
-            .progress
-            .wait_async(self.durability(), lsn)
-            .await
+    pub(crate) async fn wait(&self, durability: Durability, lsn: Lsn) -> Result<(), WireError> {
+        if self.reached(durability, lsn) {
+            return Ok(());
+        }
+        if durability == Durability::Always {
+            self.shared.progress.want(lsn);
+        }
+        self.shared.progress.wait_async(durability, lsn).await
     }
 
-    /// Waits until a record is on stable storage.
+    /// Blocks until a record is as safe as a level asks.
     ///
     /// # Errors
-    /// The log failed before.
-    pub(crate) async fn synced(&self, lsn: Lsn) -> Result<(), WireError> {
-        self.shared.progress.want(lsn);
-        self.shared
-            .progress
-            .wait_async(Durability::Always, lsn)
-            .await
+    /// The log failed before; `DiskFull` if there is no room to write the record, which may yet be written.
+    pub(crate) fn wait_here(&self, durability: Durability, lsn: Lsn) -> Result<(), WireError> {
+        if durability == Durability::Always {
+            self.shared.progress.want(lsn);
+        }
+        self.shared.progress.wait(durability, lsn)
     }
 
     /// Blocks until a record is on stable storage.
     ///
     /// # Errors
-    /// The log failed before; `DiskFull` if there is no room to write the record, which may yet be written.
+    /// As [`wait_here`](Self::wait_here).
     pub(crate) fn sync_through(&self, lsn: Lsn) -> Result<(), WireError> {
-        self.shared.progress.want(lsn);
-        self.shared.progress.wait(Durability::Always, lsn)
+        self.wait_here(Durability::Always, lsn)
     }
 
-    /// Blocks until a record is as safe as the level asks.
+    /// Blocks until a record is as safe as the level asks of records that are of no table.
     ///
     /// # Errors
     /// The log failed before.
     #[cfg(test)]
     pub(crate) fn wait_acked(&self, lsn: Lsn) -> Result<(), WireError> {
-        self.shared.progress.wait(self.durability(), lsn)
+        self.wait_here(self.durability(), lsn)
     }
 
-    /// Begins a new segment, which tells of all sessions; returns the last record before it.
-    pub(crate) fn begin_checkpoint(&self) -> Lsn {
+    /// Begins a new segment, which tells of all sessions and of these tables; returns the last record before it.
+    pub(crate) fn begin_checkpoint(&self, tables: &[(TableId, Vec<u8>)]) -> Lsn {
         let mut intake = self.shared.intake.lock();
         let first = intake.next;
         let last = first - 1;
@@ -332,8 +348,15 @@ impl Log {
         for session in sessions {
             if let Some(session) = intake.ledger.session(session) {
                 let record = Record::Session(Box::new(session));
-                self.shared.push_known(&mut intake, &record);
+                self.shared
+                    .push_known(&mut intake, self.durability(), &record);
             }
+        }
+        for (table, state) in tables {
+            let table = *table;
+            let record = Record::Table { table, state };
+            self.shared
+                .push_known(&mut intake, self.durability(), &record);
         }
         let told_bytes = (intake.waiting_bytes - bytes_before) as u64;
         drop(intake);

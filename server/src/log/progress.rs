@@ -15,7 +15,7 @@ use tokio::sync::{Notify, futures::Notified};
 
 use super::{Durability, Lsn, files::LogFile, segment::HEADER_BYTES};
 
-/// At `everysec`, what is written is synced after this.
+/// What is written, and nobody waits for, is synced after this.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// How far the log is.
@@ -40,7 +40,7 @@ pub(super) struct Progress {
 struct State {
     written: Lsn,
     synced: Lsn,
-    /// Somebody waits until this record is synced.
+    /// Somebody waits, or will, until this record is synced.
     wanted: Lsn,
     /// When the first of what is written and not synced was written, or a bit before.
     unsynced_since: Option<Instant>,
@@ -210,17 +210,19 @@ impl Progress {
         Ok(())
     }
 
-    /// Records up to `last` are written; the segment at hand has so many bytes now.
-    pub(super) fn wrote(&self, last: Lsn, segment_bytes: u64, sync_now: bool) {
+    /// Records up to `last` are written; the segment at hand has so many bytes now. Those up to `wanted`
+    /// are to be synced at once.
+    pub(super) fn wrote(&self, last: Lsn, segment_bytes: u64, wanted: Lsn) {
         let mut state = self.state.lock();
         state.written = last;
+        state.wanted = state.wanted.max(wanted);
         state.stuck = None;
         state.unsynced_since.get_or_insert_with(Instant::now);
         if let Some((_, bytes)) = state.segments.back_mut() {
             *bytes = segment_bytes;
         }
         self.written.store(last, Ordering::Release);
-        if sync_now || state.wanted > state.synced {
+        if state.wanted > state.synced {
             self.sync_work.notify_one();
         }
         self.tell(state);
@@ -295,7 +297,7 @@ impl Progress {
     }
 
     /// Waits until there is something to sync.
-    pub(super) fn next_sync(&self, durability: Durability) -> SyncWork {
+    pub(super) fn next_sync(&self) -> SyncWork {
         let mut state = self.state.lock();
         loop {
             if state.failure.is_some() || (state.writer_ended && state.written == state.synced) {
@@ -303,8 +305,7 @@ impl Progress {
             }
             let age = state.unsynced_since.map(|since| since.elapsed());
             let unsynced = state.written > state.synced;
-            let is_due = durability == Durability::Always
-                || state.wanted > state.synced
+            let is_due = state.wanted > state.synced
                 || state.writer_ended
                 || age.is_some_and(|age| age >= SYNC_EVERY);
             if unsynced && is_due {
@@ -314,6 +315,12 @@ impl Progress {
             self.sync_work
                 .wait_for(&mut state, at_most.max(Duration::from_millis(1)));
         }
+    }
+
+    /// The segments, by the numbers of their first records.
+    pub(super) fn segments(&self) -> Vec<Lsn> {
+        let state = self.state.lock();
+        state.segments.iter().map(|(first, _)| *first).collect()
     }
 
     /// The oldest segment, if all its records are up to `through` and it is not written to.

@@ -30,6 +30,7 @@ const KIND_EMPTIED: u8 = 2;
 const KIND_REPLY: u8 = 3;
 const KIND_SESSION: u8 = 4;
 const KIND_ENDED: u8 = 5;
+const KIND_TABLE: u8 = 6;
 
 /// Which request of which session a record comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +41,6 @@ pub(crate) struct By {
     pub(crate) sequence: u64,
     /// The client has the answers up to this number.
     pub(crate) settled: u64,
-}
-
-/// An answer that may be asked for again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReplyRef<'a> {
-    /// The outcomes of a batch: how many, and their packed bytes.
-    Written(u32, &'a [u8]),
-    /// A response's bytes as they were sent.
-    Body(&'a [u8]),
 }
 
 /// What a request changed about the tables that its session has open.
@@ -77,12 +69,12 @@ pub(crate) struct SessionRecord {
     pub(crate) replies: Vec<(u64, OwnedReply)>,
 }
 
-/// An answer that has its bytes, which copies of it share.
+/// An answer that may be asked for again; copies of it share its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnedReply {
-    /// See [`ReplyRef::Written`].
+    /// The outcomes of a batch: how many, and their packed bytes.
     Written(u32, Bytes),
-    /// See [`ReplyRef::Body`].
+    /// A response's bytes as they were sent.
     Body(Bytes),
 }
 
@@ -96,7 +88,7 @@ pub(crate) enum Record<'a> {
         by: Option<By>,
         count: u32,
         ops: &'a [u8],
-        reply: ReplyRef<'a>,
+        reply: OwnedReply,
     },
     /// A table was cleared, or closed; the answer to the request that did so is that it is done.
     Emptied {
@@ -107,33 +99,31 @@ pub(crate) enum Record<'a> {
     /// A request was answered that is in no batch.
     Reply {
         by: By,
-        reply: ReplyRef<'a>,
+        reply: OwnedReply,
         holding: Holding,
     },
     /// A session as it is now, whatever was said of it before.
     Session(Box<SessionRecord>),
     /// A session is over.
     Ended { session: SessionId },
+    /// A table was made, or is there and has no run that would say so if the manifest were lost. The bytes are the
+    /// manifest's.
+    Table { table: TableId, state: &'a [u8] },
 }
 
 impl OwnedReply {
-    /// The answer, borrowed.
-    pub(crate) fn as_ref(&self) -> ReplyRef<'_> {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &Bytes {
         match self {
-            Self::Written(count, bytes) => ReplyRef::Written(*count, bytes),
-            Self::Body(bytes) => ReplyRef::Body(bytes),
+            Self::Written(_, bytes) | Self::Body(bytes) => bytes,
         }
     }
-}
 
-impl ReplyRef<'_> {
-    /// The answer with bytes of its own.
-    pub(crate) fn to_owned(self) -> OwnedReply {
+    /// The same answer, with other bytes that say the same.
+    pub(crate) fn map(self, bytes: impl FnOnce(Bytes) -> Bytes) -> Self {
         match self {
-            Self::Written(count, bytes) => {
-                OwnedReply::Written(count, Bytes::copy_from_slice(bytes))
-            }
-            Self::Body(bytes) => OwnedReply::Body(Bytes::copy_from_slice(bytes)),
+            Self::Written(count, outcomes) => Self::Written(count, bytes(outcomes)),
+            Self::Body(body) => Self::Body(bytes(body)),
         }
     }
 }
@@ -169,7 +159,7 @@ fn push_payload(out: &mut Vec<u8>, record: &Record<'_>) {
             out.push(u8::from(by.is_some()));
             if let Some(by) = by {
                 push_by(out, by);
-                push_reply(out, *reply);
+                push_reply(out, reply);
             }
             push_number(out, u64::from(*count));
             push_bytes(out, ops);
@@ -185,7 +175,7 @@ fn push_payload(out: &mut Vec<u8>, record: &Record<'_>) {
         Record::Reply { by, reply, holding } => {
             out.push(KIND_REPLY);
             push_by(out, by);
-            push_reply(out, *reply);
+            push_reply(out, reply);
             match holding {
                 Holding::Same => out.push(0),
                 Holding::Opens(table, opens) => {
@@ -203,6 +193,11 @@ fn push_payload(out: &mut Vec<u8>, record: &Record<'_>) {
             out.push(KIND_ENDED);
             out.extend_from_slice(&session.to_le_bytes());
         }
+        Record::Table { table, state } => {
+            out.push(KIND_TABLE);
+            push_number(out, *table);
+            push_bytes(out, state);
+        }
     }
 }
 
@@ -213,14 +208,14 @@ fn push_by(out: &mut Vec<u8>, by: &By) {
     push_number(out, by.settled);
 }
 
-fn push_reply(out: &mut Vec<u8>, reply: ReplyRef<'_>) {
+fn push_reply(out: &mut Vec<u8>, reply: &OwnedReply) {
     match reply {
-        ReplyRef::Written(count, bytes) => {
+        OwnedReply::Written(count, bytes) => {
             out.push(0);
-            push_number(out, u64::from(count));
+            push_number(out, u64::from(*count));
             push_bytes(out, bytes);
         }
-        ReplyRef::Body(bytes) => {
+        OwnedReply::Body(bytes) => {
             out.push(1);
             push_bytes(out, bytes);
         }
@@ -242,7 +237,7 @@ fn push_session(out: &mut Vec<u8>, session: &SessionRecord) {
     push_number(out, session.replies.len() as u64);
     for (number, reply) in &session.replies {
         push_number(out, *number);
-        push_reply(out, reply.as_ref());
+        push_reply(out, reply);
     }
 }
 
@@ -261,6 +256,11 @@ impl Head {
             body_bytes: both & u64::from(u32::MAX),
             crc: (both >> 32) as u32,
         }
+    }
+
+    /// The checksum of the body that was written.
+    pub(super) fn crc(self) -> u32 {
+        self.crc
     }
 
     /// Whether a body is the one that was written.
@@ -284,7 +284,7 @@ pub(super) fn read_record(body: &[u8]) -> Result<Record<'_>, Malformed> {
         KIND_BATCH => {
             let table = take_number(bytes)?;
             let (by, reply) = match take_byte(bytes)? {
-                0 => (None, ReplyRef::Written(0, &[])),
+                0 => (None, OwnedReply::Written(0, Bytes::new())),
                 1 => (Some(take_by(bytes)?), take_reply(bytes)?),
                 _ => return Err(Malformed("neither a session nor none")),
             };
@@ -319,6 +319,10 @@ pub(super) fn read_record(body: &[u8]) -> Result<Record<'_>, Malformed> {
         KIND_SESSION => Record::Session(Box::new(take_session(bytes)?)),
         KIND_ENDED => Record::Ended {
             session: take_u64(bytes)?,
+        },
+        KIND_TABLE => Record::Table {
+            table: take_number(bytes)?,
+            state: take_bytes(bytes)?,
         },
         _ => return Err(Malformed("an unknown kind of record")),
     };
@@ -359,12 +363,13 @@ fn take_by(bytes: &mut &[u8]) -> Result<By, Malformed> {
     })
 }
 
-fn take_reply<'a>(bytes: &mut &'a [u8]) -> Result<ReplyRef<'a>, Malformed> {
-    match take_byte(bytes)? {
-        0 => Ok(ReplyRef::Written(take_u32(bytes)?, take_bytes(bytes)?)),
-        1 => Ok(ReplyRef::Body(take_bytes(bytes)?)),
-        _ => Err(Malformed("an unknown answer")),
-    }
+fn take_reply(bytes: &mut &[u8]) -> Result<OwnedReply, Malformed> {
+    let reply = match take_byte(bytes)? {
+        0 => OwnedReply::Written(take_u32(bytes)?, Bytes::copy_from_slice(take_bytes(bytes)?)),
+        1 => OwnedReply::Body(Bytes::copy_from_slice(take_bytes(bytes)?)),
+        _ => return Err(Malformed("an unknown answer")),
+    };
+    Ok(reply)
 }
 
 fn take_session(bytes: &mut &[u8]) -> Result<SessionRecord, Malformed> {
@@ -385,7 +390,7 @@ fn take_session(bytes: &mut &[u8]) -> Result<SessionRecord, Malformed> {
         .map(|_| Ok((take_number(bytes)?, take_number(bytes)?)))
         .collect::<Result<_, Malformed>>()?;
     let replies = (0..take_number(bytes)?)
-        .map(|_| Ok((take_number(bytes)?, take_reply(bytes)?.to_owned())))
+        .map(|_| Ok((take_number(bytes)?, take_reply(bytes)?)))
         .collect::<Result<_, Malformed>>()?;
     Ok(SessionRecord {
         id,
@@ -435,14 +440,14 @@ fn samples() -> Vec<Record<'static>> {
             by: Some(by),
             count: 2,
             ops: b"operations",
-            reply: ReplyRef::Written(1, b"\x00"),
+            reply: OwnedReply::Written(1, Bytes::from_static(b"\x00")),
         },
         Record::Batch {
             table: 1,
             by: None,
             count: 1,
             ops: b"op",
-            reply: ReplyRef::Written(0, b""),
+            reply: OwnedReply::Written(0, Bytes::new()),
         },
         Record::Emptied {
             table: 5,
@@ -456,11 +461,15 @@ fn samples() -> Vec<Record<'static>> {
         },
         Record::Reply {
             by,
-            reply: ReplyRef::Body(b"body"),
+            reply: OwnedReply::Body(Bytes::from_static(b"body")),
             holding: Holding::Opens(5, 2),
         },
         Record::Session(Box::new(session)),
         Record::Ended { session: 3 },
+        Record::Table {
+            table: 6,
+            state: b"state",
+        },
     ]
 }
 
@@ -493,7 +502,7 @@ mod tests {
             }),
             count: 2,
             ops: b"ops",
-            reply: ReplyRef::Written(1, b"\x00"),
+            reply: OwnedReply::Written(1, Bytes::from_static(b"\x00")),
         };
         push_record(&mut bytes, 0x1122, 5, &record);
         let body =

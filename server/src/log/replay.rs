@@ -104,9 +104,9 @@ pub(crate) struct Wanted {
     pub(crate) through: Lsn,
 }
 
-impl Wanted {
+impl From<Lsn> for Wanted {
     /// Those from this one on, of which nothing else is known.
-    pub(crate) fn from(from: Lsn) -> Self {
+    fn from(from: Lsn) -> Self {
         let through = from.saturating_sub(1);
         Self { from, through }
     }
@@ -119,38 +119,217 @@ impl Wanted {
 pub(crate) fn read_log(
     files: &dyn LogFiles,
     mark: u32,
-    wanted: Wanted,
-    mut apply: impl FnMut(Lsn, Record<'_>) -> Result<(), String>,
+    wanted: impl Into<Wanted>,
+    apply: impl FnMut(Lsn, Record<'_>) -> Result<(), String>,
 ) -> Result<Found, LogError> {
-    let Wanted { from, through } = wanted;
-    let firsts = segments(files)?;
-    let mut found = Found {
-        next: from,
-        segments: Vec::new(),
-        torn: None,
-    };
-    let Some(&oldest) = firsts.first() else {
-        return Ok(found);
-    };
-    if oldest > from {
-        return Err(missing(files, from));
+    Reading {
+        files,
+        mark,
+        apply,
+        on_damage: Err,
     }
-    found.next = oldest;
-    for (index, &first) in firsts.iter().enumerate() {
-        if first != found.next {
-            return Err(missing(files, found.next));
-        }
-        let end = End {
-            is_last: index + 1 == firsts.len(),
-            through,
+    .run(wanted.into())
+}
+
+/// Reads all records that can be read, and gives each to `apply`; what cannot be read is skipped, and told to
+/// `on_damage`.
+///
+/// # Errors
+/// [`LogError`] of the file system, and for another format.
+pub(crate) fn read_sound(
+    files: &dyn LogFiles,
+    mark: u32,
+    wanted: impl Into<Wanted>,
+    apply: impl FnMut(Lsn, Record<'_>) -> Result<(), String>,
+    mut on_damage: impl FnMut(LogError),
+) -> Result<Found, LogError> {
+    Reading {
+        files,
+        mark,
+        apply,
+        on_damage: |error| match error {
+            LogError::Io { .. } | LogError::Format { .. } => Err(error),
+            damage => {
+                on_damage(damage);
+                Ok(())
+            }
+        },
+    }
+    .run(wanted.into())
+}
+
+/// How a segment may end.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// Only the last one may be torn, …
+    is_last: bool,
+    /// … and only behind this record.
+    through: Lsn,
+}
+
+/// A log being read.
+struct Reading<'a, A, D> {
+    files: &'a dyn LogFiles,
+    mark: u32,
+    apply: A,
+    /// Says whether to go on behind damage.
+    on_damage: D,
+}
+
+impl<A, D> Reading<'_, A, D>
+where
+    A: FnMut(Lsn, Record<'_>) -> Result<(), String>,
+    D: FnMut(LogError) -> Result<(), LogError>,
+{
+    fn run(mut self, wanted: Wanted) -> Result<Found, LogError> {
+        let Wanted { from, through } = wanted;
+        let firsts = segments(self.files)?;
+        let mut found = Found {
+            next: from,
+            segments: Vec::new(),
+            torn: None,
         };
-        read_segment(files, mark, first, end, &mut found, &mut apply)?;
+        let Some(&oldest) = firsts.first() else {
+            return Ok(found);
+        };
+        if oldest > from {
+            (self.on_damage)(missing(self.files, from))?;
+        }
+        found.next = oldest;
+        for (index, &first) in firsts.iter().enumerate() {
+            if first != found.next {
+                (self.on_damage)(missing(self.files, found.next))?;
+                found.next = first.max(found.next);
+            }
+            let end = End {
+                is_last: index + 1 == firsts.len(),
+                through,
+            };
+            self.read_segment(first, end, &mut found)?;
+        }
+        if found.next <= through {
+            // The manifest says that there were more.
+            (self.on_damage)(missing(self.files, found.next))?;
+            found.next = found.next.max(from);
+        }
+        Ok(found)
     }
-    if found.next <= through {
-        // The manifest says that there were more.
-        return Err(missing(files, found.next));
+
+    fn read_segment(&mut self, first: Lsn, end: End, found: &mut Found) -> Result<(), LogError> {
+        let End { is_last, through } = end;
+        let files = self.files;
+        let file = files.open(first).map_err(io_error(files, "open", first))?;
+        if is_last {
+            // What is read may be in the page cache alone, and runs will soon stand for it.
+            file.sync().map_err(io_error(files, "sync", first))?;
+        }
+        let mut reader =
+            SegmentReader::new(file.clone()).map_err(io_error(files, "read", first))?;
+        if !self.check_header(first, is_last, &mut reader, found)? {
+            return Ok(());
+        }
+        while !self.read_records(first, &mut reader, found)? {
+            let (lsn, offset) = (found.next, reader.offset());
+            let is_vouched_for = !is_last
+                || lsn <= through
+                || reader
+                    .later_says_synced(lsn)
+                    .map_err(io_error(files, "read", first))?;
+            if !is_vouched_for {
+                file.truncate(offset)
+                    .map_err(io_error(files, "cut", first))?;
+                found.torn = Some(Torn {
+                    path: files.path(first),
+                    offset,
+                    bytes: reader.bytes() - offset,
+                });
+                found.segments.push((first, offset));
+                return Ok(());
+            }
+            let what = match is_last {
+                false => "not a record, and segments follow",
+                true if lsn <= through => "not a record, and runs have what it said",
+                true => "not a record, and sound ones follow",
+            };
+            (self.on_damage)(damaged(files.path(first), offset, lsn, what))?;
+            let next = reader.resume(lsn).map_err(io_error(files, "read", first))?;
+            let Some(next) = next else {
+                break;
+            };
+            found.next = next;
+        }
+        found.segments.push((first, reader.bytes()));
+        Ok(())
     }
-    Ok(found)
+
+    /// Whether there are records behind the header.
+    fn check_header(
+        &mut self,
+        first: Lsn,
+        is_last: bool,
+        reader: &mut SegmentReader,
+        found: &mut Found,
+    ) -> Result<bool, LogError> {
+        let files = self.files;
+        let path = || files.path(first);
+        let header = reader.header().map_err(io_error(files, "read", first))?;
+        match check_header(header, self.mark, first) {
+            Ok(()) => Ok(true),
+            Err(BadHeader::Format(found)) => Err(LogError::Format {
+                path: path(),
+                found,
+            }),
+            // Records are written once the header is on stable storage.
+            Err(BadHeader::Torn) if is_last && reader.bytes() <= HEADER_BYTES as u64 => {
+                files
+                    .remove(first)
+                    .map_err(io_error(files, "remove", first))?;
+                found.torn = Some(Torn {
+                    path: path(),
+                    offset: 0,
+                    bytes: reader.bytes(),
+                });
+                Ok(false)
+            }
+            Err(BadHeader::Torn) => {
+                (self.on_damage)(damaged(path(), 0, first, "its header"))?;
+                // Each record has a checksum of its own.
+                Ok(true)
+            }
+            Err(BadHeader::Foreign) => {
+                let what = "it belongs to another data directory, or has another name";
+                (self.on_damage)(damaged(path(), 0, first, what))?;
+                found.segments.push((first, reader.bytes()));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Reads records up to the end of a segment, or to bytes that are none: then false.
+    fn read_records(
+        &mut self,
+        first: Lsn,
+        reader: &mut SegmentReader,
+        found: &mut Found,
+    ) -> Result<bool, LogError> {
+        let files = self.files;
+        loop {
+            let lsn = found.next;
+            let refused = match reader.next(lsn).map_err(io_error(files, "read", first))? {
+                Next::Body(body) => read_record(body)
+                    .map_err(|Malformed(what)| what.to_owned())
+                    .and_then(|record| (self.apply)(lsn, record))
+                    .err(),
+                Next::End => return Ok(true),
+                Next::Bad => return Ok(false),
+            };
+            if let Some(text) = refused {
+                let path = files.path(first);
+                (self.on_damage)(LogError::Refused { lsn, path, text })?;
+            }
+            found.next += 1;
+        }
+    }
 }
 
 /// The segments that have records, or else the last one. What else is there could not be begun on a disk
@@ -174,115 +353,6 @@ fn segments(files: &dyn LogFiles) -> Result<Vec<Lsn>, LogError> {
         firsts.retain(|kept| *kept != first);
     }
     Ok(firsts)
-}
-
-/// How a segment may end.
-#[derive(Debug, Clone, Copy)]
-struct End {
-    /// Only the last one may be torn, …
-    is_last: bool,
-    /// … and only behind this record.
-    through: Lsn,
-}
-
-fn read_segment(
-    files: &dyn LogFiles,
-    mark: u32,
-    first: Lsn,
-    end: End,
-    found: &mut Found,
-    apply: &mut impl FnMut(Lsn, Record<'_>) -> Result<(), String>,
-) -> Result<(), LogError> {
-    let End { is_last, through } = end;
-    let path = || files.path(first);
-    let file = files.open(first).map_err(io_error(files, "open", first))?;
-    if is_last {
-        // What is read may be in the page cache alone, and runs will soon stand for it.
-        file.sync().map_err(io_error(files, "sync", first))?;
-    }
-    let mut reader = SegmentReader::new(file.clone()).map_err(io_error(files, "read", first))?;
-    let header = reader.header().map_err(io_error(files, "read", first))?;
-    match check_header(header, mark, first) {
-        Ok(()) => {}
-        Err(BadHeader::Format(found)) => {
-            return Err(LogError::Format {
-                path: path(),
-                found,
-            });
-        }
-        // Records are written once the header is on stable storage.
-        Err(BadHeader::Torn) if is_last && reader.bytes() <= HEADER_BYTES as u64 => {
-            files
-                .remove(first)
-                .map_err(io_error(files, "remove", first))?;
-            found.torn = Some(Torn {
-                path: path(),
-                offset: 0,
-                bytes: reader.bytes(),
-            });
-            return Ok(());
-        }
-        Err(bad) => {
-            let what = match bad {
-                BadHeader::Torn => "its header",
-                _ => "it belongs to another data directory, or has another name",
-            };
-            return Err(damaged(path(), 0, first, what));
-        }
-    }
-    loop {
-        let lsn = found.next;
-        match reader.next(lsn).map_err(io_error(files, "read", first))? {
-            Next::Body(body) => {
-                let record = read_record(body);
-                let applied = record.map_err(|Malformed(what)| what.to_owned());
-                applied
-                    .and_then(|record| apply(lsn, record))
-                    .map_err(|text| LogError::Refused {
-                        lsn,
-                        path: path(),
-                        text,
-                    })?;
-                found.next += 1;
-            }
-            Next::End => {
-                found.segments.push((first, reader.bytes()));
-                return Ok(());
-            }
-            Next::Bad => break,
-        }
-    }
-    let (lsn, offset) = (found.next, reader.offset());
-    if !is_last {
-        return Err(damaged(
-            path(),
-            offset,
-            lsn,
-            "not a record, and segments follow",
-        ));
-    }
-    if lsn <= through {
-        let what = "not a record, and runs have what it said";
-        return Err(damaged(path(), offset, lsn, what));
-    }
-    let is_vouched_for = reader.later_says_synced(lsn);
-    if is_vouched_for.map_err(io_error(files, "read", first))? {
-        return Err(damaged(
-            path(),
-            offset,
-            lsn,
-            "not a record, and sound ones follow",
-        ));
-    }
-    file.truncate(offset)
-        .map_err(io_error(files, "cut", first))?;
-    found.torn = Some(Torn {
-        path: path(),
-        offset,
-        bytes: reader.bytes() - offset,
-    });
-    found.segments.push((first, offset));
-    Ok(())
 }
 
 fn missing(files: &dyn LogFiles, lsn: Lsn) -> LogError {

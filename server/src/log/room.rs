@@ -39,17 +39,22 @@ impl Log {
         self.bytes_to_cut() > self.shared.options.limit_bytes / 2
     }
 
-    /// Waits for room for a record of about so many bytes; hold what is returned until it was appended.
+    /// Waits for room for a record of about so many bytes and this level; hold what is returned until it was appended.
     ///
     /// # Errors
     /// `Storage` if the log failed, `DiskFull` if it has no room on disk, `Busy` after a long wait.
-    pub(crate) async fn admit(&self, bytes: usize, admit: Admit) -> Result<LogRoom, WireError> {
+    pub(crate) async fn admit(
+        &self,
+        bytes: usize,
+        durability: Durability,
+        admit: Admit,
+    ) -> Result<LogRoom, WireError> {
         let began = Instant::now();
         loop {
             let moved = self.shared.progress.moved();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            if let Some(room) = self.try_admit(bytes, admit)? {
+            if let Some(room) = self.try_admit(bytes, durability, admit)? {
                 return Ok(room);
             }
             if began.elapsed() > ROOM_WAIT_MAX {
@@ -63,6 +68,7 @@ impl Log {
     pub(super) fn try_admit(
         &self,
         bytes: usize,
+        durability: Durability,
         admit: Admit,
     ) -> Result<Option<LogRoom>, WireError> {
         let progress = &self.shared.progress;
@@ -85,7 +91,7 @@ impl Log {
             let trouble = trouble.or_else(|| progress.trouble());
             return trouble.map_or(Ok(None), Err);
         }
-        if self.durability() == Durability::EverySec && progress.unsynced_age() > UNSYNCED_AGE_MAX {
+        if durability == Durability::EverySec && progress.unsynced_age() > UNSYNCED_AGE_MAX {
             return Ok(None);
         }
         let mut intake = self.shared.intake.lock();

@@ -170,6 +170,24 @@ impl SegmentReader {
         Ok(false)
     }
 
+    /// Goes on with the next record behind the bad bytes, if there is one; returns its number.
+    pub(super) fn resume(&mut self, missing: Lsn) -> io::Result<Option<Lsn>> {
+        let mut offset = self.offset;
+        // Each takes a byte at least.
+        let last = missing.saturating_add(self.bytes.saturating_sub(offset));
+        while offset.saturating_add(PEEK_BYTES as u64) <= self.bytes {
+            let plausible = |lsn| lsn > missing && lsn <= last;
+            if let Some(length) = self.length_at(offset, plausible)?
+                && let Some((lsn, _)) = body_of(self.at(offset, length)?).and_then(read_numbers)
+            {
+                self.offset = offset;
+                return Ok(Some(lsn));
+            }
+            offset = offset.saturating_add(1);
+        }
+        Ok(None)
+    }
+
     /// How long a record at `offset` says that it is, if it can be one and its number may be its own.
     fn length_at(
         &mut self,

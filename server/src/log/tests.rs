@@ -6,9 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use fastrand::Rng;
 
 use super::{memory_files::MemoryFiles, segment::HEADER_BYTES, *};
+
+mod copy;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const MARK: u32 = 77;
@@ -45,14 +48,14 @@ fn append(log: &Log, number: u64, bytes: usize) -> Result<Lsn, WireError> {
         by: None,
         count: 1,
         ops: &ops,
-        reply: ReplyRef::Written(0, b""),
+        reply: OwnedReply::Written(0, Bytes::new()),
     })
 }
 
 /// The numbers of all batches that are found.
 fn read(files: &MemoryFiles, from: Lsn) -> Result<(Vec<u64>, Found), LogError> {
     let mut numbers = Vec::new();
-    let found = read_log(files, MARK, Wanted::from(from), |_, record| {
+    let found = read_log(files, MARK, from, |_, record| {
         if let Record::Batch { ops, .. } = record {
             let (_, number) = ops.split_last_chunk::<8>().ok_or("short")?;
             numbers.push(u64::from_le_bytes(*number));
@@ -255,7 +258,7 @@ fn a_full_disk_refuses_writes_takes_discards_and_goes_on_when_there_is_room() {
         .enable_time()
         .build()
         .expect("a runtime");
-    let admit = |bytes, kind| runtime.block_on(log.admit(bytes, kind));
+    let admit = |bytes, kind| runtime.block_on(log.admit(bytes, Durability::EverySec, kind));
     let lsn = append(&log, 1, 1000).expect("appended");
     log.wait_acked(lsn).expect("written");
     files.set_capacity(Some(files.used()));
@@ -326,7 +329,9 @@ fn nobody_blocks_on_a_disk_that_is_full_and_what_waits_is_written_when_there_is_
     assert_eq!(refusal.code, ErrorCode::DiskFull);
     in_time("a sync of what is written", || log.sync_through(lsn - 1)).expect("synced");
     assert!(log.failure().is_none() && log.blocked().is_some());
-    let discard = log.try_admit(10, Admit::Discards).expect_err("no reserve");
+    let discard = log
+        .try_admit(10, Durability::EverySec, Admit::Discards)
+        .expect_err("no reserve");
     assert_eq!(discard.code, ErrorCode::DiskFull);
     files.set_capacity(None);
     let began = Instant::now();
@@ -353,7 +358,7 @@ fn discards_leave_a_part_of_the_reserve_to_clears() {
     files.set_capacity(Some(files.used()));
     let mut number = 1;
     let refusal = loop {
-        match log.try_admit(20_000, Admit::Discards) {
+        match log.try_admit(20_000, Durability::EverySec, Admit::Discards) {
             Ok(Some(room)) => {
                 number += 1;
                 let lsn = append(&log, number, 20_000).expect("appended");
@@ -393,7 +398,7 @@ fn a_checkpoint_cuts_what_is_before_it_and_keeps_the_sessions() {
     for number in 1..=100 {
         append(&log, number, 200).expect("appended");
     }
-    let last = log.begin_checkpoint();
+    let last = log.begin_checkpoint(&[]);
     for number in 101..=110 {
         append(&log, number, 200).expect("appended");
     }
@@ -401,7 +406,7 @@ fn a_checkpoint_cuts_what_is_before_it_and_keeps_the_sessions() {
     log.cut(last).expect("cut");
     log.stop();
     let mut ledger = Ledger::default();
-    read_log(&files, MARK, Wanted::from(last + 1), |_, record| {
+    read_log(&files, MARK, last + 1, |_, record| {
         ledger.apply(&record);
         Ok(())
     })
@@ -429,13 +434,16 @@ fn a_full_buffer_holds_writers_back_until_it_is_written() {
         .build()
         .expect("a runtime");
     let all = runtime
-        .block_on(log.admit(1 << 20, Admit::Any))
+        .block_on(log.admit(1 << 20, Durability::EverySec, Admit::Any))
         .expect("alone, whatever its length");
-    let next = log.try_admit(1, Admit::Any).expect("no trouble");
+    let next = log
+        .try_admit(1, Durability::EverySec, Admit::Any)
+        .expect("no trouble");
     assert!(next.is_none());
     drop(all);
-    let admitted =
-        runtime.block_on(async { tokio::time::timeout(DEADLINE, log.admit(1, Admit::Any)).await });
+    let admitted = runtime.block_on(async {
+        tokio::time::timeout(DEADLINE, log.admit(1, Durability::EverySec, Admit::Any)).await
+    });
     assert!(admitted.expect("in time").is_ok());
 }
 
@@ -445,8 +453,9 @@ fn let_in(log: &Log, admit: Admit) {
         .enable_time()
         .build()
         .expect("a runtime");
-    let admitted =
-        runtime.block_on(async { tokio::time::timeout(DEADLINE, log.admit(1, admit)).await });
+    let admitted = runtime.block_on(async {
+        tokio::time::timeout(DEADLINE, log.admit(1, Durability::EverySec, admit)).await
+    });
     assert!(admitted.expect("in time").is_ok());
 }
 
@@ -470,19 +479,19 @@ fn long_answers_that_nobody_settles_are_no_reason_for_checkpoints_nor_in_the_way
         sequence: 1,
         settled: 0,
     };
-    let answer = vec![7; 2 * limit];
+    let answer = Bytes::from(vec![7; 2 * limit]);
     log.append(&Record::Batch {
         table: 1,
         by: Some(by),
         count: 1,
         ops: b"op",
-        reply: ReplyRef::Written(1, &answer),
+        reply: OwnedReply::Written(1, answer.clone()),
     })
     .expect("appended");
     for round in 0..3 {
         log.sync_through(log.last()).expect("synced");
         assert!(log.wants_checkpoint(), "round {round}");
-        let last = log.begin_checkpoint();
+        let last = log.begin_checkpoint(&[]);
         log.sync_through(log.last()).expect("synced");
         log.cut(last).expect("cut");
         assert!(log.bytes() as usize > answer.len(), "the answer is kept");
@@ -495,7 +504,10 @@ fn long_answers_that_nobody_settles_are_no_reason_for_checkpoints_nor_in_the_way
     let lsn = append(&log, 9, limit / 2).expect("appended");
     log.wait_acked(lsn).expect("written");
     let_in(&log, Admit::Discards);
-    let refused = log.try_admit(1, Admit::Any).expect("no trouble").is_none();
+    let refused = log
+        .try_admit(1, Durability::EverySec, Admit::Any)
+        .expect("no trouble")
+        .is_none();
     assert!(refused, "what a checkpoint could cut is too much");
     assert!(matches!(log.sessions()[0].replies[..], [(1, _)]));
 }
@@ -507,7 +519,10 @@ fn a_full_log_takes_discards_where_there_is_no_disk_for_a_checkpoint_up_to_a_bou
     let limit = options(Durability::EverySec).limit_bytes as usize;
     let lsn = append(&log, 1, limit).expect("appended");
     log.wait_acked(lsn).expect("written");
-    let admitted = |admit| log.try_admit(1, admit).map(|room| room.is_some());
+    let admitted = |admit| {
+        log.try_admit(1, Durability::EverySec, admit)
+            .map(|room| room.is_some())
+    };
     assert_eq!(
         admitted(Admit::Any),
         Ok(false),

@@ -9,7 +9,7 @@ use std::{
 use rhash_protocol::{ErrorCode, WireError};
 
 use super::{
-    Chunk, Durability, LogOptions, Lsn, Shared,
+    Chunk, LogOptions, Lsn, Shared,
     files::{LogFile, LogFiles},
     progress::SyncWork,
     segment::{HEADER_BYTES, header},
@@ -145,8 +145,7 @@ impl Writer {
                     self.offset += chunk.bytes.len() as u64;
                     self.tell_room(shared);
                     shared.bytes.fetch_add(chunk.bytes.len() as u64, Relaxed);
-                    let sync_now = shared.options.durability == Durability::Always;
-                    shared.progress.wrote(chunk.last, self.offset, sync_now);
+                    shared.progress.wrote(chunk.last, self.offset, chunk.wanted);
                     if self.allocated == u64::MAX {
                         shared.progress.set_trouble(None);
                     }
@@ -238,10 +237,10 @@ impl Writer {
     }
 }
 
-/// Syncs what is written, as often as the level asks.
+/// Syncs what is written: at once if a record of it is wanted, and else every second.
 pub(super) fn sync_loop(shared: &Shared) {
     loop {
-        match shared.progress.next_sync(shared.options.durability) {
+        match shared.progress.next_sync() {
             SyncWork::End => return,
             SyncWork::Sync(_, _, _) if shared.abandoned.load(Relaxed) => return,
             SyncWork::Sync(file, through, began) => match file.sync() {

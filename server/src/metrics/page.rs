@@ -338,7 +338,7 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use rhash_protocol::{LimitInfo, TableKind};
+    use rhash_protocol::{Durability, LimitInfo, TableKind};
 
     use super::*;
 
@@ -354,6 +354,8 @@ mod tests {
             cold_runs: 3,
             cold_bytes: 4,
             sessions: 1,
+            durability: Durability::EverySec,
+            own_durability: false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
+use crate::log::OwnedReply;
 
 /// The most answers that a client may leave unsettled.
 pub(crate) const UNSETTLED_MAX: usize = 1024;
@@ -23,7 +23,7 @@ pub(crate) enum Turn {
     /// answer is an error, remembered like any other.
     Crowded,
     /// It was applied before: this was the answer.
-    Repeat(Bytes),
+    Repeat(OwnedReply),
 }
 
 /// A sequence number that a client of this protocol would not send.
@@ -52,13 +52,13 @@ pub(crate) struct Replies {
     /// The last number whose answer the client has.
     settled: u64,
     /// The answers between the two, in order.
-    unsettled: VecDeque<Bytes>,
+    unsettled: VecDeque<OwnedReply>,
     /// The bytes of these.
     bytes: usize,
     /// The session is one of an earlier server, which answered more than its log tells of: this stands for what
     /// is lost of that. IMPORTANT: kept for good. What the log does not tell of may lie between requests that
     /// are sent again, not only behind what it tells of.
-    lost: Option<Bytes>,
+    lost: Option<OwnedReply>,
 }
 
 impl Replies {
@@ -67,8 +67,8 @@ impl Replies {
     pub(crate) fn restored(
         taken: u64,
         settled: u64,
-        mut kept: BTreeMap<u64, Bytes>,
-        lost: &Bytes,
+        mut kept: BTreeMap<u64, OwnedReply>,
+        lost: &OwnedReply,
     ) -> Self {
         let settled = settled.max(taken.saturating_sub(UNSETTLED_MAX as u64));
         let mut replies = Self {
@@ -81,6 +81,16 @@ impl Replies {
             replies.remember(kept.remove(&number).unwrap_or_else(|| lost.clone()));
         }
         replies
+    }
+
+    /// What the answers take that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether the session is one of an earlier server.
+    pub(crate) fn are_restored(&self) -> bool {
+        self.lost.is_some()
     }
 
     /// The last number that was answered, and the last one whose answer the client has.
@@ -106,7 +116,7 @@ impl Replies {
         }
         while self.settled < settled {
             let reply = self.unsettled.pop_front();
-            self.bytes -= reply.map_or(0, |reply| reply.len());
+            self.bytes -= reply.map_or(0, |reply| reply.bytes().len());
             self.settled += 1;
         }
         Ok(())
@@ -144,28 +154,34 @@ impl Replies {
     }
 
     /// Keeps the answer to the next number, which was applied, or failed for good.
-    pub(crate) fn remember(&mut self, reply: Bytes) {
+    pub(crate) fn remember(&mut self, reply: OwnedReply) {
         self.taken += 1;
-        self.bytes += reply.len();
+        self.bytes += reply.bytes().len();
         self.unsettled.push_back(reply);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+
+    fn body(bytes: impl Into<Bytes>) -> OwnedReply {
+        OwnedReply::Body(bytes.into())
+    }
 
     fn after(count: u64) -> Replies {
         let mut replies = Replies::default();
         for number in 1..=count {
             assert_eq!(replies.turn(number), Ok(Turn::Apply));
-            replies.remember(Bytes::from(vec![number as u8]));
+            replies.remember(body(vec![number as u8]));
         }
         replies
     }
 
     fn repeat(number: u8) -> Result<Turn, SequenceError> {
-        Ok(Turn::Repeat(Bytes::from(vec![number])))
+        Ok(Turn::Repeat(body(vec![number])))
     }
 
     #[test]
@@ -226,18 +242,15 @@ mod tests {
 
     #[test]
     fn restored_answers_are_repeated_and_numbers_that_nobody_logged_are_skipped() {
-        let lost = Bytes::from_static(b"lost");
-        let kept = BTreeMap::from([(4, Bytes::from_static(b"four")), (6, Bytes::new())]);
+        let lost = body(b"lost".as_slice());
+        let kept = BTreeMap::from([(4, body(b"four".as_slice())), (6, body(Bytes::new()))]);
         let mut replies = Replies::restored(6, 3, kept, &lost);
-        assert_eq!(
-            replies.turn(4),
-            Ok(Turn::Repeat(Bytes::from_static(b"four")))
-        );
+        assert_eq!(replies.turn(4), Ok(Turn::Repeat(body(b"four".as_slice()))));
         assert_eq!(replies.turn(5), Ok(Turn::Repeat(lost)));
         assert_eq!(replies.turn(7), Ok(Turn::Apply));
         replies.settle(9).unwrap();
         assert_eq!(replies.turn(10), Ok(Turn::Apply));
-        replies.remember(Bytes::new());
+        replies.remember(body(Bytes::new()));
         replies.settle(12).unwrap();
         assert_eq!(replies.turn(13), Ok(Turn::Apply));
         assert_eq!(
@@ -252,12 +265,12 @@ mod tests {
 
     #[test]
     fn what_an_earlier_server_answered_between_requests_that_are_sent_again_is_skipped() {
-        let lost = Bytes::from_static(b"lost");
+        let lost = body(b"lost".as_slice());
         // 11 was one of a temporary table, and answered; 12 was not.
         let mut replies = Replies::restored(10, 10, BTreeMap::new(), &lost);
         replies.settle(10).unwrap();
         assert_eq!(replies.turn(12), Ok(Turn::Apply));
-        replies.remember(Bytes::from_static(b"12"));
+        replies.remember(body(b"12".as_slice()));
         assert_eq!(replies.turn(11), Ok(Turn::Repeat(lost.clone())));
         assert_eq!(replies.turn(12), repeat_of(b"12"));
 
@@ -266,17 +279,17 @@ mod tests {
         for number in [10, 12, 13] {
             replies.settle(9).unwrap();
             assert_eq!(replies.turn(number), Ok(Turn::Apply));
-            replies.remember(Bytes::new());
+            replies.remember(body(Bytes::new()));
         }
         replies.settle(12).unwrap();
         assert_eq!(replies.turn(14), Ok(Turn::Apply));
-        replies.remember(Bytes::new());
+        replies.remember(body(Bytes::new()));
         assert_eq!(replies.turn(13), repeat_of(b""));
     }
 
     #[test]
     fn no_more_is_skipped_than_may_be_unsettled() {
-        let mut replies = Replies::restored(5, 5, BTreeMap::new(), &Bytes::new());
+        let mut replies = Replies::restored(5, 5, BTreeMap::new(), &body(Bytes::new()));
         let most = 5 + UNSETTLED_MAX as u64;
         assert_eq!(replies.turn(most + 1), Err(SequenceError::TooMany));
         assert_eq!(replies.turn(u64::MAX), Err(SequenceError::TooMany));
@@ -286,14 +299,14 @@ mod tests {
     }
 
     fn repeat_of(reply: &'static [u8]) -> Result<Turn, SequenceError> {
-        Ok(Turn::Repeat(Bytes::from_static(reply)))
+        Ok(Turn::Repeat(body(reply)))
     }
 
     #[test]
     fn answers_are_bounded_by_number() {
         let mut replies = Replies::default();
         for _ in 0..UNSETTLED_MAX {
-            replies.remember(Bytes::new());
+            replies.remember(body(Bytes::new()));
         }
         let next = UNSETTLED_MAX as u64 + 1;
         assert_eq!(replies.turn(next), Err(SequenceError::TooMany));
@@ -304,13 +317,10 @@ mod tests {
     #[test]
     fn answers_are_bounded_by_bytes_without_a_gap() {
         let mut replies = Replies::default();
-        replies.remember(Bytes::from(vec![0; UNSETTLED_BYTES_MAX + 1]));
+        replies.remember(body(vec![0; UNSETTLED_BYTES_MAX + 1]));
         assert_eq!(replies.turn(2), Ok(Turn::Crowded));
-        replies.remember(Bytes::from_static(b"busy"));
-        assert_eq!(
-            replies.turn(2),
-            Ok(Turn::Repeat(Bytes::from_static(b"busy")))
-        );
+        replies.remember(body(b"busy".as_slice()));
+        assert_eq!(replies.turn(2), Ok(Turn::Repeat(body(b"busy".as_slice()))));
         replies.settle(1).unwrap();
         assert_eq!(replies.turn(3), Ok(Turn::Apply));
     }

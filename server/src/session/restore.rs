@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, RwLock};
-use rhash_protocol::{ErrorCode, Outcomes, Response, WireError};
+use rhash_protocol::{Durability, ErrorCode, Response, WireError};
 use tokio::time::Instant;
 
 use super::{Desk, Held, Holders, Link, Session, Sessions, replies::Replies};
@@ -19,7 +19,7 @@ impl Sessions {
     /// longer valid end.
     pub(crate) fn restore(&self, store: &Store, access: &Access, holders: &Holders) {
         let expires = Instant::now() + self.lease;
-        for record in store.logged_sessions() {
+        for mut record in store.logged_sessions() {
             let (name, hash) = record.token.clone();
             let known = Grant {
                 name,
@@ -35,6 +35,17 @@ impl Sessions {
                 }
                 continue;
             };
+            let opens_before = record.tables.len();
+            // Tables that were closed since are missed when they are asked for.
+            let is_logged = |id| store.table(id).is_ok_and(|table| table.log().is_some());
+            record.tables.retain(|(id, _)| is_logged(*id));
+            if let Some(log) = store.log()
+                && record.tables.len() < opens_before
+            {
+                // IMPORTANT: a table that is not logged any more may be so again after the next start. The session
+                // must not have it open then, or what it sends again may be applied twice.
+                log.tell_session(record.clone());
+            }
             let session = Arc::new(Session {
                 id: record.id,
                 secret: record.secret,
@@ -44,9 +55,7 @@ impl Sessions {
                 link: Mutex::new(Link::Lost { expires }),
             });
             for (table, _) in &record.tables {
-                if store.table(*table).is_ok() {
-                    holders.open(*table, record.id, &session.notices);
-                }
+                holders.open(*table, record.id, &session.notices);
             }
             by_id.insert(record.id, session);
         }
@@ -57,28 +66,26 @@ impl Sessions {
 /// What a session had, but for what ended with its server.
 fn desk_of(record: &SessionRecord, store: &Store) -> Desk {
     let mut tables = HashMap::new();
+    let mut durability = Durability::None;
     for &(id, opens) in &record.tables {
-        // A table that was closed since is missed when it is asked for.
         if let Ok(table) = store.table(id) {
+            durability = durability.max(table.durability());
             tables.insert(id, Held { table, opens });
         }
     }
-    let lost = encode(&Response::Error(WireError {
+    let lost = store.keep(encode(&Response::Error(WireError {
         code: ErrorCode::TableClosed,
-        text: "the server was started again, and its temporary tables are gone".to_owned(),
-    }));
-    let replies = record.replies.iter().map(|(number, reply)| {
-        let body = match reply {
-            OwnedReply::Body(body) => body.clone(),
-            OwnedReply::Written(count, outcomes) => {
-                encode(&Response::Written(Outcomes::new(*count, outcomes)))
-            }
-        };
-        (*number, body)
-    });
+        text: "the server was started again: its temporary tables are gone, and of those with durability \
+               none nobody knows which of the last writes are there; open them again"
+            .to_owned(),
+    })));
+    let lost = OwnedReply::Body(lost);
+    let kept = record.replies.iter().cloned().collect();
     Desk {
-        replies: Replies::restored(record.taken, record.settled, replies.collect(), &lost),
+        replies: Replies::restored(record.taken, record.settled, kept, &lost),
         tables,
         logged: true,
+        durability,
+        has_unlogged: false,
     }
 }

@@ -4,7 +4,7 @@
 //! storage, says so in the manifest, and then removes the older segments. Writers go on meanwhile.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -14,18 +14,18 @@ use rhash_protocol::{ErrorCode, Ops, TableId, WireError};
 use super::{Store, StoreConfig, StoreError};
 use crate::{
     background,
-    data_dir::manifest::{Edit, State as ManifestState, TableState},
+    data_dir::manifest::{Edit, State as ManifestState},
     governor,
     log::{
         DiskFiles, Durability, Found, Ledger, Log, LogError, LogFiles, Lsn, Record, SessionRecord,
-        Wanted, read_log,
+        Wanted, read_log, read_sound,
     },
     shared::{cold_error, data_dir_error, error_text},
     table::Table,
 };
 
 /// The directory of the log, inside the data directory.
-const LOG_DIR: &str = "log";
+pub(super) const LOG_DIR: &str = "log";
 /// The thread of checkpoints looks at least this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What was logged is in runs after this, however little it is, so that starts are quick.
@@ -45,10 +45,10 @@ impl Store {
         let (Some(dir), Some(manifest)) = (&config.data_dir, &self.shared.manifest) else {
             return Ok(());
         };
-        let (logs, next_table, wanted) = {
+        let (wanted, logs, next_table) = {
             let manifest = manifest.lock();
             let state = manifest.state();
-            (state.logs, state.next_table, wanted(state))
+            (wanted(state), state.logs, state.next_table)
         };
         let dir = dir.join(LOG_DIR);
         if !logs && !dir.is_dir() {
@@ -56,6 +56,10 @@ impl Store {
         }
         let files = log_files(config, dir)?;
         let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
+        if config.salvages {
+            // What is damaged is set aside and told of.
+            return Ok(());
+        }
         let found = read_log(&*files, options.mark, wanted, |_, record| {
             check_table(&record, next_table)
         })?;
@@ -64,35 +68,54 @@ impl Store {
         Ok(())
     }
 
-    /// Replays the log, and goes on with it, or removes it if there is to be none.
+    /// Replays the log, and goes on with it, or removes it if there is to be none: if neither the server's
+    /// durability nor that of any table asks for one.
     pub(super) fn open_log(&self, config: &StoreConfig) -> Result<(), StoreError> {
         let (Some(dir), Some(manifest)) = (&config.data_dir, &self.shared.manifest) else {
             return Ok(());
         };
         let before = manifest.lock().state().clone();
         let (checkpoint, logs) = (before.checkpoint, before.logs);
+        let levels = before.tables.values().filter_map(|table| table.durability);
+        let keeps = levels
+            .chain([config.durability])
+            .any(|level| level != Durability::None);
         let dir = dir.join(LOG_DIR);
-        if !dir.is_dir() && !logs && config.durability == Durability::None {
+        if !dir.is_dir() && !logs && !keeps {
             return Ok(());
         }
         let files = log_files(config, dir)?;
         let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
-        if logs || config.durability != Durability::None {
+        if logs || keeps {
             // Merges come with a replay, while there is no log yet.
             self.shared.was_synced.store(true, Relaxed);
         }
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(self.shared.budget.kept().clone());
         let began = Instant::now();
-        let wanted = Wanted::from(checkpoint + 1);
-        let found = read_log(&*files, options.mark, wanted, |lsn, record| {
+        let apply = |lsn, record: Record<'_>| {
             ledger.replay(&record);
             self.replay(lsn, &record, &before)
-        })?;
-        check_found(&*files, &found, logs)?;
+        };
+        let from = checkpoint + 1;
+        let found = if config.salvages {
+            let mut found = read_sound(&*files, options.mark, from, apply, |_told_before| {})?;
+            // IMPORTANT: what is logged from now on has higher numbers than what runs say of what is lost, or
+            // the next replay would take it for written down.
+            found.next = found.next.max(before.last_told() + 1);
+            found
+        } else {
+            let found = read_log(&*files, options.mark, from, apply)?;
+            check_found(&*files, &found, logs)?;
+            found
+        };
         tell_found(&found, checkpoint, began);
-        if config.durability == Durability::None {
+        if !keeps {
             return self.end_log(&*files, &found);
         }
+        self.write_down_replayed(checkpoint)?;
+        manifest
+            .lock()
+            .forget_makers(|maker| !ledger.may_ask_again(maker.session, maker.sequence));
         let log = Log::start(Arc::clone(&files), options, &found, ledger)?;
         if !logs {
             let mut manifest = manifest.lock();
@@ -110,7 +133,10 @@ impl Store {
         let id = match record {
             _ if lsn <= before.checkpoint => return Ok(()),
             Record::Batch { table, .. } | Record::Emptied { table, .. } => *table,
-            Record::Reply { .. } | Record::Session(_) | Record::Ended { .. } => return Ok(()),
+            Record::Reply { .. }
+            | Record::Session(_)
+            | Record::Ended { .. }
+            | Record::Table { .. } => return Ok(()),
         };
         // Marks of spills that come with the replay are of records that were replayed before.
         let (Some(table), Some(state)) = (self.tables.get(id), before.tables.get(&id)) else {
@@ -141,6 +167,23 @@ impl Store {
         }
         if self.shared.budget.wants_relief() {
             governor::relieve_at_start(&self.shared, &self.tables)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what was replayed of tables that are not logged any more: no checkpoint will, and each cuts
+    /// the log.
+    fn write_down_replayed(&self, checkpoint: Lsn) -> Result<(), StoreError> {
+        for table in self.tables.all() {
+            if let (Some(name), Durability::None) = (table.name(), table.durability())
+                && table.last_record() > 0
+            {
+                let written = table.checkpoint(checkpoint);
+                written.map_err(|error| StoreError::Table {
+                    table: name.to_owned(),
+                    text: error.text,
+                })?;
+            }
         }
         Ok(())
     }
@@ -176,6 +219,11 @@ impl Store {
     /// Any of spilling, of syncing and of the manifest; the log is then as it was.
     pub fn checkpoint(&self) -> Result<(), WireError> {
         let _one = self.checkpointing.lock();
+        self.checkpoint_held()
+    }
+
+    /// Makes a checkpoint for who holds `checkpointing`.
+    pub(super) fn checkpoint_held(&self) -> Result<(), WireError> {
         let Some(manifest) = &self.shared.manifest else {
             return Ok(());
         };
@@ -185,7 +233,7 @@ impl Store {
             return Err(error);
         }
         let through = match self.shared.log.get() {
-            Some(log) => log.begin_checkpoint(),
+            Some(log) => self.begin_checkpoint(log),
             None => since,
         };
         self.write_down(through, since)?;
@@ -198,7 +246,27 @@ impl Store {
         Ok(())
     }
 
-    /// Writes to runs what was logged after one record and up to another, and says so in the manifest.
+    /// Brings all that was written to named tables which are not logged to stable storage.
+    ///
+    /// # Errors
+    /// Any of spilling, of syncing and of the manifest.
+    pub(crate) fn write_down_unlogged(&self) -> Result<(), WireError> {
+        let _one = self.checkpointing.lock();
+        let Some(cold) = &self.shared.cold else {
+            return Ok(());
+        };
+        for table in self.tables.all() {
+            if table.name().is_some() && table.log().is_none() {
+                table.checkpoint(0)?;
+                sync_runs(&table)?;
+            }
+        }
+        cold.sync().map_err(|error| cold_error(&error))?;
+        self.shared.sync_manifest()
+    }
+
+    /// Writes to runs what was logged after one record and up to another, and says so in the manifest. Where
+    /// there is a log, that leaves out the tables of which it does not tell.
     fn write_down(&self, through: Lsn, since: Lsn) -> Result<(), WireError> {
         let (Some(cold), Some(manifest)) = (&self.shared.cold, &self.shared.manifest) else {
             return Ok(());
@@ -209,15 +277,13 @@ impl Store {
             self.shared.was_synced.store(true, Relaxed);
         }
         for table in self.tables.all() {
-            if table.name().is_none() {
+            if table.name().is_none() || log.is_some() && table.log().is_none() {
                 continue;
             }
             table.checkpoint(since)?;
             if log.is_none() {
-                // Runs of tables that are not logged are not synced as they are written.
-                for run in table.runs() {
-                    run.sync().map_err(|error| cold_error(&error))?;
-                }
+                // Where there is no log, runs are not synced as they are written.
+                sync_runs(&table)?;
             }
         }
         cold.sync().map_err(|error| cold_error(&error))?;
@@ -235,10 +301,26 @@ impl Store {
             .map_err(|error| data_dir_error(&error))
     }
 
+    /// Begins the segment that a checkpoint leaves.
+    fn begin_checkpoint(&self, log: &Log) -> Lsn {
+        // IMPORTANT: no table is made in between, or nothing but the manifest might tell of it.
+        let _made = self.tables.by_name.lock();
+        let manifest = self.shared.manifest.as_ref();
+        let told = manifest.map_or_else(Vec::new, |manifest| {
+            let manifest = manifest.lock();
+            let tables = manifest.state().tables.iter();
+            let without_runs = tables.filter(|(_, table)| !table.ranges.has_any());
+            without_runs
+                .map(|(&id, table)| (id, table.bare().to_bytes()))
+                .collect()
+        });
+        log.begin_checkpoint(&told)
+    }
+
     /// Begins what a stop writes down; returns the last record that will be in runs then.
     pub(super) fn last_checkpoint(&self) -> Lsn {
         match (self.shared.log.get(), &self.shared.manifest) {
-            (Some(log), _) => log.begin_checkpoint(),
+            (Some(log), _) => self.begin_checkpoint(log),
             (None, Some(manifest)) => manifest.lock().state().checkpoint,
             (None, None) => 0,
         }
@@ -272,7 +354,7 @@ impl Store {
     }
 
     /// Whether a checkpoint would add runs to a table that has too many to be read quickly.
-    fn waits_for_merges(&self) -> bool {
+    pub(super) fn waits_for_merges(&self) -> bool {
         let is_deep = |table: &Arc<Table>| table.runs_deepest() >= table.depths().stall;
         let waits =
             self.shared.merge_trouble.lock().is_none() && self.tables.all().iter().any(is_deep);
@@ -293,26 +375,44 @@ impl Store {
     }
 }
 
-/// The records that the log must have: those up to the marks, since it was synced up to them before the manifest told
-/// of their runs. A log without its end would bring together runs and writes of different times.
-fn wanted(state: &ManifestState) -> Wanted {
-    let from = state.checkpoint + 1;
-    let known = |table: &TableState| table.emptied.max(table.marks.highest());
-    let through = state.tables.values().map(known).max().unwrap_or(0);
-    match state.logs {
-        true => Wanted {
-            from,
-            through: through.max(state.checkpoint),
-        },
-        false => Wanted::from(from),
+/// The log of a directory, if there is one.
+pub(super) fn existing_log(
+    config: &StoreConfig,
+    dir: &Path,
+) -> Result<Option<Arc<dyn LogFiles>>, LogError> {
+    let dir = dir.join(LOG_DIR);
+    if !dir.is_dir() {
+        return Ok(None);
     }
+    log_files(config, dir).map(Some)
+}
+
+fn sync_runs(table: &Table) -> Result<(), WireError> {
+    let mut runs = table.runs().into_iter();
+    runs.try_for_each(|run| run.sync())
+        .map_err(|error| cold_error(&error))
+}
+
+/// The records that the log must have: those up to the last that the manifest tells of, since it was synced up to them
+/// before. A log without its end would bring together runs and writes of different times.
+pub(super) fn wanted(state: &ManifestState) -> Wanted {
+    let from = state.checkpoint + 1;
+    let through = match state.logs {
+        true => state.last_told(),
+        false => state.checkpoint,
+    };
+    Wanted { from, through }
 }
 
 /// Whether the manifest may know a record's table. It did before anything was logged of it, so one that does not has
 /// lost its end, and with it perhaps a table.
-fn check_table(record: &Record<'_>, next_table: TableId) -> Result<(), String> {
+pub(super) fn check_table(record: &Record<'_>, next_table: TableId) -> Result<(), String> {
     match record {
-        Record::Batch { table, .. } | Record::Emptied { table, .. } if *table >= next_table => {
+        Record::Batch { table, .. }
+        | Record::Emptied { table, .. }
+        | Record::Table { table, .. }
+            if *table >= next_table =>
+        {
             Err(format!(
                 "it is about table {table}, and MANIFEST knows of tables below {next_table} alone, so \
                  its end is lost"

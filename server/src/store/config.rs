@@ -5,9 +5,10 @@ use std::{io, path::PathBuf, sync::Arc};
 use rhash_protocol::limits::VALUE_BYTES_MAX;
 
 use crate::{
-    cold::{ColdError, Faults},
+    cold::{ColdError, ColdOptions, Faults},
     data_dir::DataDirError,
     governor::Steps,
+    key_hash::KeyHasher,
     log::{Durability, LogError, LogOptions},
 };
 
@@ -34,7 +35,8 @@ pub struct StoreConfig {
     pub read_threads: usize,
     /// Runs below this go to sled, others get a file.
     pub small_run_bytes: u64,
-    /// How safe a write to a named table is when it is answered. Default: [`Durability::None`].
+    /// How safe a write is when it is answered, to a named table that has no durability of its own.
+    /// Default: [`Durability::None`].
     pub durability: Durability,
     /// What the log may take on disk: beyond half of it a checkpoint begins, and beyond all of it writers
     /// wait. Default: four times the memory limit, but at least 256 MiB and at most 1 GiB.
@@ -44,6 +46,8 @@ pub struct StoreConfig {
     pub tiny: Option<Tiny>,
     /// For tests: lets the disk fail on purpose.
     pub faults: Option<Arc<Faults>>,
+    /// Skips what of the log cannot be read; of a repair, which has told of it.
+    pub(crate) salvages: bool,
     /// Where the log is, if it is not in the data directory.
     #[cfg(test)]
     pub(crate) log_files: Option<Arc<dyn LogFiles>>,
@@ -81,6 +85,7 @@ impl StoreConfig {
             log_limit_bytes: log_limit_bytes(mem_limit_bytes),
             tiny: None,
             faults: None,
+            salvages: false,
             #[cfg(test)]
             log_files: None,
         }
@@ -144,6 +149,24 @@ pub(crate) fn log_limit_bytes(mem_limit_bytes: u64) -> u64 {
 }
 
 impl StoreConfig {
+    /// Places keys under a secret.
+    pub(super) fn hasher(&self, secret: &[u8; 16]) -> KeyHasher {
+        let hasher = KeyHasher::new(secret);
+        match self.tiny {
+            Some(tiny) => hasher.with_place_bits(tiny.place_bits),
+            None => hasher,
+        }
+    }
+
+    /// How runs are kept whose keys are placed so.
+    pub(super) fn cold_options(&self, hasher: &KeyHasher) -> ColdOptions {
+        let mut options = ColdOptions::new(hasher.clone()).with_mem_limit(self.mem_limit_bytes);
+        options.small_run_bytes = self.small_run_bytes;
+        options.disk_limit_bytes = self.disk_limit_bytes;
+        options.faults = self.faults.clone();
+        options
+    }
+
     /// How the log is kept.
     pub(super) fn log_options(&self, mark: u32) -> LogOptions {
         let buffer_bytes = (self.mem_limit_bytes / LOG_BUFFER_SHARE)

@@ -2,12 +2,18 @@
 
 mod config;
 mod names;
+mod opening;
+mod rebuild;
 mod recovery;
 mod checkpoint;
+pub(crate) mod backup;
 mod stop;
+mod check;
+mod repair;
 mod tables;
 
 use std::{
+    path::Path,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -16,31 +22,29 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-use rhash_protocol::{ErrorCode, OpenMode, Stats, TableId, TableInfo, TableKind, WireError};
+use rhash_protocol::{Durability, ErrorCode, Stats, TableId, TableInfo, WireError};
 
+pub use check::{CheckReport, Damage, Progress, check};
 pub use config::{LOG_LIMIT_BYTES_MIN, StoreConfig, StoreError, TABLES_MAX, Tiny};
+pub use repair::{RepairReport, repair};
 
+pub(crate) use opening::Opening;
 pub(crate) use tables::{Tables, figures};
 
-use names::{check_names, check_same};
-
 use crate::{
-    cold::{ColdOptions, ColdStore},
+    cold::ColdStore,
     counters::Counters,
-    data_dir::{
-        DataDir, Marks,
-        manifest::{Edit, Manifest, TableState},
-    },
+    data_dir::{DataDir, manifest::Manifest},
     flights::Flights,
     governor::{self, Bell, Budget, Seen},
     key_hash::KeyHasher,
     log::{By, Log, Lsn},
     pool::ReadPool,
-    ranges::Ranges,
     readings::Readings,
     shared::{Shared, cold_error},
-    table::{Table, TableError, TableSpec},
+    table::{Table, TableError},
 };
 
 /// A write waits no longer for disk that merges may give back.
@@ -116,10 +120,12 @@ pub struct Store {
     stopped: AtomicBool,
     /// Held by a checkpoint. Taken before all locks of tables.
     checkpointing: Mutex<()>,
+    /// Held by a backup. Taken before `checkpointing`.
+    backing_up: Mutex<()>,
     /// Asks for a checkpoint, or for the end of the thread that makes them.
     checkpoint_wanted: Arc<Bell>,
     /// Holds the directory's lock.
-    _data_dir: Option<DataDir>,
+    data_dir: Option<DataDir>,
 }
 
 impl Store {
@@ -130,42 +136,33 @@ impl Store {
     pub fn open(config: StoreConfig) -> Result<Arc<Self>, StoreError> {
         let data_dir = config.data_dir.as_deref().map(DataDir::open).transpose()?;
         let hasher = match &data_dir {
-            Some(dir) => KeyHasher::new(dir.secret()),
+            Some(dir) => config.hasher(dir.secret()),
             None => {
                 let mut secret = [0; 16];
                 getrandom::fill(&mut secret).map_err(StoreError::Secret)?;
-                KeyHasher::new(&secret)
+                config.hasher(&secret)
             }
         };
-        let hasher = match config.tiny {
-            Some(tiny) => hasher.with_place_bits(tiny.place_bits),
-            None => hasher,
-        };
-        let (manifest, cold) = match &data_dir {
-            Some(dir) => {
-                let (manifest, torn_bytes) = Manifest::open(dir.path())?;
-                if torn_bytes > 0 {
-                    tracing::warn!(torn_bytes, "cut the manifest's torn tail");
-                }
-                let mut options =
-                    ColdOptions::new(hasher.clone()).with_mem_limit(config.mem_limit_bytes);
-                options.small_run_bytes = config.small_run_bytes;
-                options.disk_limit_bytes = config.disk_limit_bytes;
-                options.faults = config.faults.clone();
-                (Some(manifest), Some(ColdStore::open(dir.path(), options)?))
-            }
-            None => (None, None),
-        };
+        let (manifest, cold) = data_dir
+            .as_ref()
+            .map(|dir| open_tiers(dir.path(), &config, &hasher))
+            .transpose()?
+            .unzip();
         let shared = Arc::new(Shared {
             hasher,
             cold,
             manifest: manifest.map(Mutex::new),
             log: OnceLock::new(),
+            durability: match &data_dir {
+                Some(_) => config.durability,
+                None => Durability::None,
+            },
             was_synced: AtomicBool::new(false),
             budget: Budget::new(config.tiny.map_or_else(
                 || governor::entries_bytes_at_start(config.mem_limit_bytes),
                 |tiny| tiny.entries_bytes,
-            )),
+            ))
+            .keeping_at_most(governor::kept_bytes_max(config.mem_limit_bytes)),
             steps: config.steps(),
             pool: ReadPool::start(config.read_threads).map_err(StoreError::Thread)?,
             counters: Counters::default(),
@@ -188,8 +185,9 @@ impl Store {
             threads: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
             checkpointing: Mutex::new(()),
+            backing_up: Mutex::new(()),
             checkpoint_wanted: Arc::default(),
-            _data_dir: data_dir,
+            data_dir,
             shared,
         };
         // IMPORTANT: before anything is removed or written that the manifest or the log do not vouch for.
@@ -204,50 +202,6 @@ impl Store {
             store.start_checkpoints()?;
         }
         Ok(store)
-    }
-
-    /// Opens or makes a table. No name makes a temporary one.
-    ///
-    /// # Errors
-    /// By the mode, `NoSuchTable` or `TableExists`; `WrongKind` or `WrongCodec` if the table is of
-    /// another kind or codec than given; `BadRequest` for a name that cannot be one, or if a table
-    /// would have to be made of no given kind or codec; `Busy` if there are too many tables.
-    pub fn open_table(
-        &self,
-        name: Option<&str>,
-        kind: Option<TableKind>,
-        codec: Option<&str>,
-        mode: OpenMode,
-    ) -> Result<Opened, TableError> {
-        check_names(name, codec)?;
-        let Some(name) = name else {
-            return self.make_table(None, kind, codec);
-        };
-        let mut by_name = self.tables.by_name.lock();
-        match by_name.get(name).and_then(|&id| self.tables.get(id)) {
-            Some(_) if mode == OpenMode::CreateNew => Err(WireError {
-                code: ErrorCode::TableExists,
-                text: format!("table \"{name}\" exists; open it, or close it first"),
-            }),
-            Some(table) => {
-                check_same(&table, name, kind, codec)?;
-                Ok(Opened {
-                    table,
-                    created: false,
-                })
-            }
-            None if mode == OpenMode::Existing || kind.is_none() || codec.is_none() => {
-                Err(WireError {
-                    code: ErrorCode::NoSuchTable,
-                    text: format!("there is no table \"{name}\""),
-                })
-            }
-            None => {
-                let opened = self.make_table(Some(name), kind, codec)?;
-                by_name.insert(name.to_owned(), opened.table.id());
-                Ok(opened)
-            }
-        }
     }
 
     /// The table of this number.
@@ -351,6 +305,11 @@ impl Store {
         BufferAccount(Some(Arc::clone(&self.shared)))
     }
 
+    /// Keeps an answer that may be asked for again: it is charged for as long as anybody has it.
+    pub(crate) fn keep(&self, answer: Bytes) -> Bytes {
+        self.shared.budget.kept().keep(answer)
+    }
+
     /// Waits until a write of this many bytes may go in; hold what is returned until it has.
     ///
     /// # Errors
@@ -434,54 +393,6 @@ impl Store {
         &self.shared.hooks
     }
 
-    fn make_table(
-        &self,
-        name: Option<&str>,
-        kind: Option<TableKind>,
-        codec: Option<&str>,
-    ) -> Result<Opened, TableError> {
-        let (Some(kind), Some(codec)) = (kind, codec) else {
-            return Err(WireError {
-                code: ErrorCode::BadRequest,
-                text: "a new table needs a kind and a codec".to_owned(),
-            });
-        };
-        let place = self
-            .tables
-            .place(self.tables_max)
-            .ok_or_else(|| WireError {
-                code: ErrorCode::Busy,
-                text: format!(
-                    "there are {} tables, which is the limit; close some",
-                    self.tables_max
-                ),
-            })?;
-        let id = self.next_table.fetch_add(1, Relaxed);
-        if let Some(name) = name {
-            let state = TableState {
-                name: name.to_owned(),
-                kind,
-                codec: codec.to_owned(),
-                ranges: Ranges::new(),
-                marks: Marks::default(),
-                emptied: 0,
-            };
-            self.shared.record_durably(Edit::Table { id, state })?;
-        }
-        let spec = TableSpec {
-            id,
-            name: name.map(str::to_owned),
-            kind,
-            codec: codec.to_owned(),
-        };
-        let table = Table::new(spec, Arc::clone(&self.shared), Ranges::new());
-        place.take(id, Arc::clone(&table));
-        Ok(Opened {
-            table,
-            created: true,
-        })
-    }
-
     fn start_threads(&self, limit_bytes: Option<u64>) -> Result<(), StoreError> {
         let (shared, tables, seen) = (
             Arc::clone(&self.shared),
@@ -510,6 +421,26 @@ impl Store {
         self.threads.lock().push(thread);
         Ok(())
     }
+}
+
+/// The manifest, and what it names; made anew if it is gone.
+fn open_tiers(
+    dir: &Path,
+    config: &StoreConfig,
+    hasher: &KeyHasher,
+) -> Result<(Manifest, ColdStore), StoreError> {
+    let open_cold = || ColdStore::open(dir, config.cold_options(hasher));
+    let mut cold = None;
+    if Manifest::is_gone(dir) {
+        let opened = open_cold()?;
+        rebuild::make_manifest(dir, config, &opened, hasher)?;
+        cold = Some(opened);
+    }
+    let (manifest, torn_bytes) = Manifest::open(dir)?;
+    if torn_bytes > 0 {
+        tracing::warn!(torn_bytes, "cut the manifest's torn tail");
+    }
+    Ok((manifest, cold.map_or_else(open_cold, Ok)?))
 }
 
 impl Drop for Store {

@@ -5,11 +5,11 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use rhash_protocol::TableId;
+use rhash_protocol::{Durability, TableId};
 
 use super::{Store, StoreError};
 use crate::{
-    cold::{ColdError, ColdStore, Run, RunId},
+    cold::{ColdStore, Run, RunId},
     data_dir::manifest::{Edit, State as ManifestState},
     shared::error_text,
     table::{Table, TableSpec},
@@ -30,8 +30,8 @@ impl Store {
             (manifest.state().clone(), manifest.was_stopped())
         };
         self.next_table.fetch_max(state.next_table, Relaxed);
-        if !was_stopped && !state.logs {
-            warn_of_crash(&state);
+        if !was_stopped {
+            self.warn_of_crash(&state);
         }
         let mut used = Vec::new();
         for (&id, table) in &state.tables {
@@ -41,26 +41,16 @@ impl Store {
                 // IMPORTANT: a number that the manifest names is never given again, or another
                 // table's run would be taken for this one's.
                 cold.number_from(run.saturating_add(1));
-                if let Some(open) = open_run(cold, id, &table.name, run)? {
-                    opened.insert(run, open);
-                }
+                opened.insert(run, open_run(cold, id, &table.name, run)?);
             }
             let ranges = table.ranges.map(|run| opened.get(run).cloned());
-            if opened.len() < named.len() {
-                // IMPORTANT: what was dropped is taken out here, too, or merges of its neighbours
-                // would not be found in the manifest.
-                let mut state = table.clone();
-                state.ranges = table
-                    .ranges
-                    .map(|run| opened.contains_key(run).then_some(*run));
-                manifest.lock().record(Edit::Table { id, state })?;
-            }
             used.extend(named);
             let spec = TableSpec {
                 id,
                 name: Some(table.name.clone()),
                 kind: table.kind,
                 codec: table.codec.clone(),
+                durability: table.durability,
             };
             self.tables.by_name.lock().insert(table.name.clone(), id);
             let table = Table::new(spec, Arc::clone(&self.shared), ranges);
@@ -74,6 +64,20 @@ impl Store {
             manifest.lock().record(Edit::Started { next_table })?;
         }
         Ok(cold.started()?)
+    }
+
+    /// Names the tables that no log tells of.
+    fn warn_of_crash(&self, state: &ManifestState) {
+        let tables = state.tables.values().filter(|table| {
+            !state.logs || table.durability.unwrap_or(self.shared.durability) == Durability::None
+        });
+        let tables: Vec<&str> = tables.map(|table| table.name.as_str()).collect();
+        if !state.logs || !tables.is_empty() {
+            tracing::warn!(
+                ?tables,
+                "the server was not stopped cleanly: entries of these tables that were only in RAM are lost"
+            );
+        }
     }
 
     fn remove_leftovers(&self, cold: &ColdStore, used: &[RunId]) -> Result<(), StoreError> {
@@ -100,42 +104,22 @@ impl Store {
     }
 }
 
-/// Opens a run of a table; none if it is missing or damaged, which the log says.
+/// Opens a run of a table, or what answers in its place why it cannot be read.
 fn open_run(
     cold: &ColdStore,
     table: TableId,
     name: &str,
     run: RunId,
-) -> Result<Option<Arc<Run>>, StoreError> {
-    let lost = match cold.open_run(run) {
-        Ok(open) if open.table() == table => return Ok(Some(open)),
-        Ok(open) => format!("it belongs to table {}", open.table()),
-        Err(
-            error @ (ColdError::Missing { .. }
-            | ColdError::Damaged { .. }
-            | ColdError::Format { .. }
-            | ColdError::OtherSecret { .. }),
-        ) => error_text(&error),
-        // What may be there another time is not given up.
-        Err(error) => return Err(error.into()),
-    };
-    tracing::error!(
-        table = name,
-        run,
-        error = lost,
-        "dropped a run; its entries are missing"
-    );
-    Ok(None)
-}
-
-fn warn_of_crash(state: &ManifestState) {
-    let tables: Vec<&str> = state
-        .tables
-        .values()
-        .map(|table| table.name.as_str())
-        .collect();
-    tracing::warn!(
-        ?tables,
-        "the server was not stopped cleanly: entries of these tables that were only in RAM are lost"
-    );
+) -> Result<Arc<Run>, StoreError> {
+    let open = cold.open_or_lose(run, table)?;
+    if let Some(error) = open.lost_error() {
+        tracing::error!(
+            table = name,
+            run,
+            place = cold.place_of(run),
+            error = error_text(&error),
+            "a run cannot be read; gets of its keys get this error; restore it, or repair the directory with --repair"
+        );
+    }
+    Ok(open)
 }

@@ -31,6 +31,8 @@ impl Store {
         let Some(cold) = &self.shared.cold else {
             return Ok(());
         };
+        // A backup sees that all ends, and removes what it has made.
+        drop(self.backing_up.lock());
         let through = self.last_checkpoint();
         let mut failed = None;
         for table in self.tables.all() {

@@ -11,7 +11,7 @@ use super::{
     survey::range_bytes,
 };
 use crate::{
-    cold::{ColdError, MergePlan, NOTE_BYTES, Run, RunId},
+    cold::{ColdError, MergePlan, Run, RunId},
     counters::count,
     data_dir::manifest::Edit,
     ranges::Ranges,
@@ -89,16 +89,27 @@ impl Table {
         let Some(store) = &self.shared.cold else {
             return Ok(MergeDone::Nothing);
         };
+        let places = range.first..=places_last;
+        let note = match self.note_of_merge(inputs, &places) {
+            Ok(note) => note,
+            Err(error) => {
+                self.failed(task);
+                return Err(cold_error(&error));
+            }
+        };
         let plan = MergePlan {
             table: self.id,
             kind: self.kind,
-            places: range.first..=places_last,
+            says_nothing_is_left: self.name.is_some()
+                && includes_oldest
+                && reaches_in(&task.cold, task.merge.range),
+            places,
             includes_oldest,
             claim: task.merge.claim(),
             sync: false,
             read_ahead_bytes: (READ_AHEAD_BYTES / inputs.len().max(1))
                 .clamp(READ_AHEAD_BYTES_MIN, READ_AHEAD_BYTES_MAX),
-            note: [0; NOTE_BYTES],
+            note,
         };
         let goes_on = |_bytes| self.emptied() == task.emptied;
         let merged = store.merge(inputs, &plan, &goes_on);
@@ -171,16 +182,20 @@ impl Table {
                 .filter(|run| !cold.has(run.id()))
                 .for_each(|run| run.remove_on_drop()),
             Err(error) => {
-                if let Some(log) = self.log() {
+                if let Some(log) = self.shared.log.get() {
                     log.fail(&error.text);
                 }
             }
         }
+        let is_emptied = !cold.has_any();
         let mut state = self.state.lock();
         // Reads that are under way keep the old picture, and with it the old runs.
         let old = std::mem::replace(&mut state.cold, Arc::new(cold));
         drop(state);
         drop(old);
+        if is_emptied {
+            self.tell_of_table();
+        }
         count(&self.shared.counters.merges, 1);
         count(
             &self.shared.counters.merged_bytes,
@@ -287,4 +302,16 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Whether runs of other ranges reach into this one: of a time before it was split off, or merged here.
+fn reaches_in(cold: &Ranges<Arc<Run>>, index: usize) -> bool {
+    let Some(range) = cold.get(index) else {
+        return false;
+    };
+    let last = cold.last_of(index);
+    let others = cold.iter().filter(|other| other.first != range.first);
+    others
+        .flat_map(|other| other.runs.iter())
+        .any(|run| run.first_place() <= last && run.last_place() >= range.first)
 }

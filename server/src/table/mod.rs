@@ -13,6 +13,7 @@ mod read;
 mod stream;
 mod scan;
 mod count;
+mod note;
 mod spill;
 mod checkpoint;
 mod interval;
@@ -28,8 +29,9 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-use rhash_protocol::{ErrorCode, TableId, TableInfo, TableKind, WireError};
+use rhash_protocol::{Durability, ErrorCode, TableId, TableInfo, TableKind, WireError};
 use tokio::sync::oneshot;
 
 pub use stream::ValueStream;
@@ -45,6 +47,7 @@ use crate::{
 
 pub(crate) use lookup::{Found, ReadName};
 pub(crate) use merge::{MergeDone, Need};
+pub(crate) use note::read_note;
 pub use read::{Allowance, Unbounded};
 pub(crate) use spill::Spilled;
 
@@ -73,8 +76,25 @@ pub struct PackedReply {
     pub count: u32,
     /// Their bytes.
     pub bytes: Vec<u8>,
+}
+
+/// What a write came to: the outcomes of its conditional operations, packed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteReply {
+    /// Outcomes in the batch.
+    pub count: u32,
+    /// Their bytes, which are charged for as long as anybody keeps them.
+    pub bytes: Bytes,
     /// The record of the log that tells of the write; 0 if none does.
     pub lsn: Lsn,
+}
+
+/// The request that a write comes from, if it may be sent again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) by: By,
+    /// What is kept of the answers to its session.
+    pub(crate) kept_bytes: usize,
 }
 
 /// A page of a scan.
@@ -102,6 +122,8 @@ pub struct Table {
     name: Option<String>,
     kind: TableKind,
     codec: String,
+    /// How safe its writes are; none follows the server.
+    own_durability: Option<Durability>,
     shared: Arc<Shared>,
     /// Held while the set of runs or of intervals in transit changes: by a spill's first and last step, a
     /// merge's last, clear and close. Taken before `state` and before the manifest.
@@ -153,6 +175,7 @@ pub(crate) struct TableSpec {
     pub(crate) name: Option<String>,
     pub(crate) kind: TableKind,
     pub(crate) codec: String,
+    pub(crate) durability: Option<Durability>,
 }
 
 impl Table {
@@ -174,6 +197,7 @@ impl Table {
             name: spec.name,
             kind: spec.kind,
             codec: spec.codec,
+            own_durability: spec.durability,
             shared,
             structure: Mutex::new(()),
             state: Mutex::new(state),
@@ -207,6 +231,19 @@ impl Table {
         &self.codec
     }
 
+    /// How safe a write to it is when it is answered.
+    pub fn durability(&self) -> Durability {
+        match self.name {
+            Some(_) => self.own_durability.unwrap_or(self.shared.durability),
+            None => Durability::None,
+        }
+    }
+
+    /// The durability that it was made with; none follows the server's.
+    pub fn own_durability(&self) -> Option<Durability> {
+        self.own_durability
+    }
+
     /// The table's figures; `sessions` is left for the caller.
     pub fn info(&self) -> TableInfo {
         let state = self.state.lock();
@@ -232,6 +269,8 @@ impl Table {
             cold_runs: runs.len() as u64,
             cold_bytes: runs.iter().map(|run| run.bytes()).sum(),
             sessions: 0,
+            durability: self.durability(),
+            own_durability: self.own_durability.is_some(),
         }
     }
 
@@ -279,10 +318,18 @@ impl Table {
         }
     }
 
-    /// The log that tells of writes to this table; none for temporary tables.
+    /// The log that tells of writes to this table; none for temporary tables, and for those whose
+    /// durability is none.
     pub(crate) fn log(&self) -> Option<&Log> {
-        self.name.as_ref()?;
-        self.shared.log.get()
+        match self.durability() {
+            Durability::None => None,
+            Durability::EverySec | Durability::Always => self.shared.log.get(),
+        }
+    }
+
+    /// The last record of the log that was applied; 0 for none.
+    pub(crate) fn last_record(&self) -> Lsn {
+        self.state.lock().lsn
     }
 
     /// Whether nothing of the table can be spilled, since the log failed that vouches for it.
@@ -297,7 +344,11 @@ impl Table {
         }
         let (emptied, lsn) = match self.log() {
             None => {
-                let lsn = self.state.lock().lsn;
+                let lsn = match self.shared.log.get() {
+                    // An earlier server may have logged what was written to it: that says nothing any more.
+                    Some(log) => log.last(),
+                    None => self.last_record(),
+                };
                 self.record_emptied(close, lsn)?;
                 (self.empty_ram(&mut self.state.lock(), close), 0)
             }
@@ -320,6 +371,9 @@ impl Table {
                     // A checkpoint would cut the only record of it, if there is one.
                     log.fail(&error.text);
                     return Err(error);
+                }
+                if !close {
+                    self.tell_of_table();
                 }
                 (emptied, lsn)
             }

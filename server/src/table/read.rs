@@ -173,7 +173,6 @@ impl Table {
             return Answer::Ready(Ok(PackedReply {
                 count: parts.len() as u32,
                 bytes: packed,
-                lsn: 0,
             }));
         }
         let asked = Asked {

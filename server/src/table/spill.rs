@@ -207,22 +207,23 @@ impl Table {
     }
 
     /// Brings a run to stable storage before the manifest says that it stands for records of the log, and
-    /// the log up to the last of these.
+    /// the log up to the last of these. Where there is a log, the manifest lasts, so the runs of tables that
+    /// are not logged are brought there, too: none that it names shall be torn.
     ///
     /// # Errors
     /// What [`Self::check_lasting`] says; the disk failed.
     fn make_lasting(&self, run: &Run, pieces: &[Arc<Frozen>]) -> Result<(), TableError> {
         let lsn = last_record(pieces);
-        if lsn == 0 {
-            return Ok(());
+        let is_named_for_good = self.name.is_some() && self.shared.log.get().is_some();
+        if lsn > 0 || is_named_for_good {
+            run.sync_named().map_err(|error| cold_error(&error))?;
         }
-        run.sync_named().map_err(|error| cold_error(&error))?;
         self.check_lasting(pieces)?;
         match self.log() {
             // IMPORTANT: a write that is in the run may be in the log's buffer only. If that were lost, part of
             // a batch would survive, or a delete that nobody was told of.
             Some(log) => log.sync_through(lsn),
-            // It is replayed, and was synced before that.
+            // It is not logged; or it is replayed, and was synced before that.
             None => Ok(()),
         }
     }
@@ -327,7 +328,9 @@ impl Table {
             while let Some(record) = source.head() {
                 if writer.is_none() {
                     let claim = Claim { purpose, bytes };
-                    writer = Some(store.begin_for(claim, self.id, bytes)?);
+                    let mut begun = store.begin_for(claim, self.id, bytes)?;
+                    begun.set_note(self.note_of_spill(begun.id(), pieces));
+                    writer = Some(begun);
                 }
                 if let Some(writer) = &mut writer {
                     writer.push(&record)?;

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::MutexGuard;
 use rhash_protocol::{
     ErrorCode, Op, Ops, Outcome,
@@ -17,31 +18,38 @@ use rhash_protocol::{
 };
 
 use super::{
-    Answer, PackedReply, State, Table, TableError, busy_error,
+    Answer, Asker, PackedReply, State, Table, TableError, WriteReply, busy_error,
     check::{Checked, bad_request},
     full_error,
     lookup::{Found, Hot, Lookup},
 };
 use crate::{
     data_dir::Marks,
+    governor::KeptRoom,
     hot::{ArenaFull, CleanBase, Dirt, Origin, WARMED_AT_ONCE, counter_value},
-    log::{By, Log, Lsn, Record, ReplyRef},
+    log::{Log, Lsn, OwnedReply, Record},
 };
 
 /// What the outcomes of several operations together may have in bytes; a single one may have more.
 const OUTCOMES_BYTES_MAX: usize = 1 << 20;
+/// What an outcome takes beyond the value that was there: its kind and length, and the sum of an addition.
+const OUTCOME_BYTES: usize = 20;
 /// A conditional batch whose keys keep changing is given up after so many looks.
 const LOOKS_MAX: usize = 64;
 
 impl Table {
     /// Applies a batch in order, all or nothing, and answers with the outcomes of its conditional
     /// operations.
-    pub fn write(self: &Arc<Self>, ops: Ops<'_>) -> Answer<PackedReply> {
+    pub fn write(self: &Arc<Self>, ops: Ops<'_>) -> Answer<WriteReply> {
         self.write_by(ops, None)
     }
 
     /// Applies a batch as [`write`](Self::write) does, for a request that may be sent again.
-    pub(crate) fn write_by(self: &Arc<Self>, ops: Ops<'_>, by: Option<By>) -> Answer<PackedReply> {
+    pub(crate) fn write_by(
+        self: &Arc<Self>,
+        ops: Ops<'_>,
+        asker: Option<Asker>,
+    ) -> Answer<WriteReply> {
         let checked = match self.check(ops) {
             Ok(checked) => checked,
             Err(error) => return Answer::Ready(Err(error)),
@@ -59,12 +67,12 @@ impl Table {
             };
             if !looks.is_empty() {
                 drop(state);
-                return self.write_on_pool(ops, by, checked);
+                return self.write_on_pool(ops, asker, checked);
             }
-            return Answer::Ready(self.apply(ops, by, &checked, state));
+            return Answer::Ready(self.apply(ops, asker, &checked, state));
         }
         let state = self.state.lock();
-        Answer::Ready(self.apply(ops, by, &checked, state))
+        Answer::Ready(self.apply(ops, asker, &checked, state))
     }
 
     /// In a server without a cold tier, whether the batch fits.
@@ -86,25 +94,25 @@ impl Table {
     fn write_on_pool(
         self: &Arc<Self>,
         ops: Ops<'_>,
-        by: Option<By>,
+        asker: Option<Asker>,
         checked: Checked,
-    ) -> Answer<PackedReply> {
+    ) -> Answer<WriteReply> {
         let count = ops.count() as u32;
         let bytes = ops.bytes().to_vec();
-        self.on_pool(move |table| table.write_conditional(Ops::new(count, &bytes), by, &checked))
+        self.on_pool(move |table| table.write_conditional(Ops::new(count, &bytes), asker, &checked))
     }
 
     /// Looks for what the hot map does not know, until it knows all that the batch needs.
     fn write_conditional(
         self: &Arc<Self>,
         ops: Ops<'_>,
-        by: Option<By>,
+        asker: Option<Asker>,
         checked: &Checked,
-    ) -> Result<PackedReply, TableError> {
+    ) -> Result<WriteReply, TableError> {
         for _ in 0..LOOKS_MAX {
             let (looks, state) = self.look_for_all(ops, checked)?;
             if looks.is_empty() {
-                return self.apply(ops, by, checked, state);
+                return self.apply(ops, asker, checked, state);
             }
             drop(state);
             let mut found = Vec::with_capacity(looks.len());
@@ -132,7 +140,7 @@ impl Table {
                 self.bring_in(&mut state, &found)?;
                 // Another key of the batch may have lost its clean base to an append meanwhile.
                 if !any_below(&state, ops, checked) {
-                    return self.apply(ops, by, checked, state);
+                    return self.apply(ops, asker, checked, state);
                 }
             }
         }
@@ -194,10 +202,10 @@ impl Table {
     fn apply(
         &self,
         ops: Ops<'_>,
-        by: Option<By>,
+        asker: Option<Asker>,
         checked: &Checked,
         mut state: MutexGuard<'_, State>,
-    ) -> Result<PackedReply, TableError> {
+    ) -> Result<WriteReply, TableError> {
         if state.closed {
             return Err(self.closed_error());
         }
@@ -205,9 +213,10 @@ impl Table {
         if let Some(error) = log.and_then(Log::failure) {
             return Err(error);
         }
-        if checked.conditional {
-            check_outcomes(ops, outcomes_bytes(&state, ops, checked))?;
-        }
+        let room = checked
+            .conditional
+            .then(|| self.room_for_outcomes(&state, ops, checked, asker))
+            .transpose()?;
         let bytes_before = state.hot.footprint_bytes();
         let mut reply = PackedReply::default();
         let mut effects = PackedReply::default();
@@ -221,6 +230,14 @@ impl Table {
             .budget
             .settle(bytes_before, state.hot.footprint_bytes());
         applied.map_err(|ArenaFull| full_error())?;
+        let mut reply = WriteReply {
+            count: reply.count,
+            bytes: room.map_or_else(Bytes::new, |room| {
+                reply.bytes.shrink_to_fit();
+                self.shared.budget.keep(room, Bytes::from(reply.bytes))
+            }),
+            lsn: 0,
+        };
         if let Some(log) = log {
             let blind = (ops.count() as u32, ops.bytes());
             let (count, bytes) = if checked.conditional {
@@ -230,17 +247,34 @@ impl Table {
             };
             // IMPORTANT: under the same hold of the lock, so that the log has the table's writes in the
             // order in which they were applied.
-            let lsn = log.append(&Record::Batch {
+            let record = Record::Batch {
                 table: self.id,
-                by,
+                by: asker.map(|asker| asker.by),
                 count,
                 ops: bytes,
-                reply: ReplyRef::Written(reply.count, &reply.bytes),
-            })?;
+                reply: OwnedReply::Written(reply.count, reply.bytes.clone()),
+            };
+            let lsn = log.append_at(self.durability(), &record)?;
             state.logged(lsn);
             reply.lsn = lsn;
         }
         Ok(reply)
+    }
+
+    /// Takes room for the outcomes of a batch, as things are: before anything is applied, since they must
+    /// then be kept.
+    fn room_for_outcomes(
+        &self,
+        state: &State,
+        ops: Ops<'_>,
+        checked: &Checked,
+        asker: Option<Asker>,
+    ) -> Result<KeptRoom, TableError> {
+        let bytes = outcomes_bytes(state, ops, checked);
+        check_outcomes(ops, bytes)?;
+        let session_bytes = asker.map_or(0, |asker| asker.kept_bytes);
+        let account = self.shared.budget.kept();
+        account.take(bytes + ops.count() * OUTCOME_BYTES, session_bytes)
     }
 
     /// Applies what the log says was written, where the runs do not say it already.

@@ -57,7 +57,7 @@ const LIST_BYTES: usize = 1 << 20;
 const MANIFEST_GROWTH: usize = 64;
 
 /// All of them.
-pub const DECODERS: [Decoder; 10] = [
+pub const DECODERS: [Decoder; 11] = [
     Decoder {
         name: "frames",
         decode: frames,
@@ -105,6 +105,13 @@ pub const DECODERS: [Decoder; 10] = [
         name: "manifest",
         decode: manifest,
         seeds: decoders::sample_manifests,
+        growth: MANIFEST_GROWTH,
+        floor_bytes: FLOOR_BYTES,
+    },
+    Decoder {
+        name: "notes",
+        decode: notes,
+        seeds: decoders::sample_run_notes,
         growth: MANIFEST_GROWTH,
         floor_bytes: FLOOR_BYTES,
     },
@@ -235,6 +242,11 @@ pub fn log(bytes: &[u8]) {
 /// Manifests, and their records.
 pub fn manifest(bytes: &[u8]) {
     decoders::manifest(bytes);
+}
+
+/// What runs say of where they belong.
+pub fn notes(bytes: &[u8]) {
+    decoders::run_note(bytes);
 }
 
 /// Self-describing values.

@@ -2,8 +2,8 @@
 
 use rhash_client::{Item, Value, ValueCodec};
 use rhash_protocol::{
-    Call, ErrorCode, Keys, LimitInfo, Notice, Op, OpenMode, Ops, Outcomes, Request, Response,
-    ScanWhat, Slot, Stats, TableInfo, TableKind, Values, WireError, codec,
+    BackupInfo, Call, Durability, ErrorCode, Keys, LimitInfo, Notice, Op, OpenMode, Ops, Outcomes,
+    Request, Response, ScanWhat, Slot, Stats, TableInfo, TableKind, Values, WireError, codec,
     frame::{Follow, FrameHead, FrameKind},
     handshake::{Hello, Limits, Ticket, Welcome},
     packed::{
@@ -84,6 +84,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
             kind: Some(TableKind::Lists),
             codec: Some("bytes"),
             mode: OpenMode::CreateNew,
+            durability: None,
         },
         Request::Write {
             table,
@@ -105,6 +106,9 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
             entries_max: 100,
         },
         Request::Stats,
+        Request::Backup {
+            dir: "/backups/monday",
+        },
     ];
     let call = |request| Call {
         sequence: 3,
@@ -126,6 +130,8 @@ fn table() -> TableInfo {
         cold_runs: 3,
         cold_bytes: 4,
         sessions: 5,
+        durability: Durability::EverySec,
+        own_durability: true,
     }
 }
 
@@ -169,6 +175,11 @@ pub(crate) fn responses() -> Vec<Vec<u8>> {
             entries: PageEntries::new(3, &page),
         }),
         Response::Stats(Box::new(stats)),
+        Response::BackedUp(BackupInfo {
+            record: 1 << 40,
+            tables: 3,
+            ..BackupInfo::default()
+        }),
     ];
     let mut all: Vec<Vec<u8>> = responses.iter().map(encoded).collect();
     all.push(encoded(&Notice::Sole {

@@ -42,11 +42,12 @@ fn a_summary_counts_what_was_pushed() {
         let mut rng = fastrand::Rng::with_seed(seed);
         let records = random_records(&mut rng, &fixture.options.hasher, 300, 300);
         let mut writer = fixture.store.begin(9, 1000).unwrap();
-        writer.set_note([3; NOTE_BYTES]);
+        writer.set_note(vec![3; 50]);
         records
             .iter()
             .for_each(|record| writer.push(&record.borrow()).unwrap());
         let run = writer.finish(true).unwrap();
+        assert_eq!(run.note().unwrap(), [3; 50]);
         let keys: BTreeMap<_, _> = records.iter().map(|r| (r.key.clone(), r.kind)).collect();
         let tombstones = records
             .iter()
@@ -63,7 +64,6 @@ fn a_summary_counts_what_was_pushed() {
             first_place: records.first().unwrap().hash.place,
             last_place: records.last().unwrap().hash.place,
             has_hash_column: run.has_hash_column(),
-            note: [3; NOTE_BYTES],
         };
         assert_eq!(*run.summary(), expected);
         assert!(run.bytes() > payload as u64);
@@ -376,7 +376,8 @@ fn threads_read_a_run_while_it_is_merged_and_removed() {
             claim: unlimited(),
             sync: false,
             read_ahead_bytes: 4096,
-            note: [0; NOTE_BYTES],
+            note: Vec::new(),
+            says_nothing_is_left: false,
         };
         std::thread::scope(|scope| {
             for offset in 0..3 {

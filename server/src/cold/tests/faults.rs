@@ -13,7 +13,8 @@ fn plan() -> MergePlan {
         claim: unlimited(),
         sync: true,
         read_ahead_bytes: 2000,
-        note: [0; NOTE_BYTES],
+        note: Vec::new(),
+        says_nothing_is_left: false,
     }
 }
 

@@ -112,7 +112,8 @@ fn plan(kind: TableKind, includes_oldest: bool) -> MergePlan {
         claim: unlimited(),
         sync: false,
         read_ahead_bytes: 8192,
-        note: [0; NOTE_BYTES],
+        note: Vec::new(),
+        says_nothing_is_left: false,
     }
 }
 

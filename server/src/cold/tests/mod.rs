@@ -1,6 +1,7 @@
 //! Tests of the cold tier, and what they share: stores of every home, random records.
 
 mod contract;
+mod copies;
 mod damage;
 mod faults;
 mod glance;

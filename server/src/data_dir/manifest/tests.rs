@@ -14,6 +14,8 @@ fn table(name: &str) -> TableState {
         ranges: Ranges::new(),
         marks: Marks::default(),
         emptied: 0,
+        durability: None,
+        maker: None,
     }
 }
 
@@ -26,7 +28,21 @@ fn edits() -> Vec<Edit> {
         },
         Edit::Table {
             id: 2,
-            state: table("two"),
+            state: TableState {
+                durability: Some(Durability::None),
+                maker: Some(Maker {
+                    session: u64::MAX,
+                    sequence: 300,
+                }),
+                ..table("two")
+            },
+        },
+        Edit::Table {
+            id: 3,
+            state: TableState {
+                durability: Some(Durability::Always),
+                ..table("three")
+            },
         },
         Edit::Spilled {
             id: 1,
@@ -96,7 +112,8 @@ fn a_manifest_is_read_as_it_was_recorded() {
         "a start that no stop followed is a crash, whatever was before"
     );
     let state = manifest.state();
-    assert_eq!((state.tables.len(), state.next_table), (1, 7));
+    assert_eq!((state.tables.len(), state.next_table), (2, 7));
+    assert_eq!(state.tables[&3].durability, Some(Durability::Always));
     let ranges = &state.tables[&1].ranges;
     assert_eq!(ranges.at(0).runs, [13]);
     // A run serves both halves of a split, even if it reaches into one only.
@@ -138,6 +155,61 @@ fn a_manifest_of_format_1_is_read() {
     assert!(matches!(
         Manifest::open(dir.path()),
         Err(DataDirError::Format { found: 3, .. })
+    ));
+}
+
+/// A table as servers wrote it that knew no durability of its own, and as it is written now.
+#[test]
+fn a_table_without_a_durability_is_read_and_one_with_it_has_these_bytes() {
+    let old = b"\x09\x05\x03one\x01\x05bytes\x01\x00\x00\x21\x00";
+    let mut state = table("one");
+    state.emptied = 33;
+    let edit = Edit::Table {
+        id: 5,
+        state: state.clone(),
+    };
+    assert_eq!(read_edit(old), Ok(edit));
+    state.durability = Some(Durability::Always);
+    state.maker = Some(Maker {
+        session: 7,
+        sequence: 9,
+    });
+    let edit = Edit::Table { id: 5, state };
+    let new = b"\x10\x05\x03one\x01\x05bytes\x01\x00\x00\x21\x00\x03\x01\x07\x09";
+    assert_eq!(read_edit(new).as_ref(), Ok(&edit));
+    let mut written = Vec::new();
+    push_edit(&mut written, &edit);
+    assert_eq!(&written[8..], new);
+}
+
+#[test]
+fn makers_are_forgotten_once_they_are_settled() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut manifest, _) = Manifest::open(dir.path()).expect("a manifest");
+    for (id, sequence) in [(1, 5), (2, 6)] {
+        let state = TableState {
+            maker: Some(Maker {
+                session: 1,
+                sequence,
+            }),
+            ..table(&format!("{id}"))
+        };
+        manifest
+            .record(Edit::Table { id, state })
+            .expect("a record");
+    }
+    manifest.forget_makers(|maker| maker.sequence <= 5);
+    manifest.rewrite().expect("written anew");
+    let (again, _) = Manifest::open(dir.path()).expect("the same manifest");
+    let makers: Vec<_> = again
+        .state()
+        .tables
+        .values()
+        .map(|table| table.maker)
+        .collect();
+    assert!(matches!(
+        makers[..],
+        [None, Some(Maker { sequence: 6, .. })]
     ));
 }
 

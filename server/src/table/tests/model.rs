@@ -6,7 +6,7 @@ use fastrand::Rng;
 use rhash_protocol::{Op, TableKind};
 
 use super::support::{
-    Came, contains, first_seed, get, open, open_logged, open_table, scan, sequences, tiny, wait,
+    Came, assert_sound, contains, first_seed, get, open, open_logged, open_table, scan, sequences, tiny, wait,
     write,
 };
 use crate::{
@@ -46,6 +46,7 @@ struct Visited {
     replayed: u64,
     spilled_replays: u64,
     checkpoints: u64,
+    lost_manifests: u64,
 }
 
 struct Sequence<'a> {
@@ -423,7 +424,7 @@ impl<'a> Sequence<'a> {
         visited.restarts += 1;
         self.store.stop().expect("a clean stop");
         self.unacked.clear();
-        self.reopen(1 << 30);
+        self.reopen(1 << 30, visited);
     }
 
     /// As a kill does: what waits in RAM to be written to the log is lost.
@@ -433,7 +434,7 @@ impl<'a> Sequence<'a> {
         log.abandon();
         let acked = (0..=log.last()).rev().find(|lsn| log.is_acked(*lsn));
         let entries_bytes = [LITTLE_RAM_BYTES, 1 << 30][self.rng.usize(..2)];
-        self.reopen(entries_bytes);
+        self.reopen(entries_bytes, visited);
         visited.spilled_replays += u64::from(self.store.stats().spilled_entries > 0);
         let survived = self.store.log().expect("a log").last();
         assert!(acked.is_some_and(|acked| acked <= survived));
@@ -447,11 +448,18 @@ impl<'a> Sequence<'a> {
         self.check_all();
     }
 
-    fn reopen(&mut self, entries_bytes: usize) {
+    fn reopen(&mut self, entries_bytes: usize, visited: &mut Visited) {
         // The old store holds the directory's lock until nothing refers to it.
         let placeholder = open(None, tiny(64));
         self.table = open_table(&placeholder, "t", self.kind);
         self.store = placeholder;
+        if self.rng.u8(..4) == 0 {
+            assert_sound(self.dir, tiny(self.place_bits));
+        }
+        if self.rng.u8(..3) == 0 {
+            std::fs::remove_file(self.dir.join("MANIFEST")).expect("there is a manifest");
+            visited.lost_manifests += 1;
+        }
         let tiny = Tiny {
             entries_bytes,
             ..tiny(self.place_bits)
@@ -506,6 +514,7 @@ fn every_operation_agrees_with_a_map_in_every_state() {
         (visited.shared_runs, "runs shared by ranges"),
         (visited.promoted, "promotions"),
         (visited.restarts, "restarts"),
+        (visited.lost_manifests, "manifests made anew"),
         (visited.large_values, "values of several parts"),
         (visited.cold_tombstones, "tombstones in runs"),
     ] {
@@ -529,6 +538,7 @@ fn what_was_written_to_the_log_survives_crashes_and_is_applied_once() {
         (visited.lost_writes, "writes lost"),
         (visited.replayed, "replays"),
         (visited.checkpoints, "checkpoints"),
+        (visited.lost_manifests, "manifests made anew"),
         (visited.restarts, "restarts"),
         (visited.merges, "merges"),
         (visited.in_transit, "reads in transit"),

@@ -1,17 +1,18 @@
-//! A run that is gone costs its own entries, and nothing else, now and after later starts.
+//! What a start finds that a server did not leave so: runs, manifests and logs that are gone or damaged.
 
 use std::{fs, path::Path, sync::Arc};
 
-use rhash_protocol::{Op, TableKind};
+use rhash_protocol::{ErrorCode, Op, TableKind};
 
 use super::support::{
-    get, get_one, open, open_logged, open_table, tiny, try_open_logged, wait, write,
+    assert_sound, check_dir, get, get_one, open, open_logged, open_table, repair_dir, tiny,
+    try_open_logged, wait, write,
 };
 use crate::{
     hot::Sweep,
     log::Durability,
     store::{Store, Tiny},
-    table::{MergeDone, Table},
+    table::Table,
 };
 
 /// Puts 50 values of so many bytes, and spills them as one run.
@@ -39,56 +40,253 @@ fn restart(store: Arc<Store>, dir: &Path) -> Arc<Store> {
     open(Some(dir), tiny(64))
 }
 
-/// The newest run's number stayed in the manifest, was given to another table's run, and that was
-/// then taken for the lost one; and merges around a lost run were not found in the manifest, so
-/// that their output was removed as a leftover.
+/// The value that [`spill_round`] left for a key, and the round that it is of.
+fn expected(key: [u8; 3], rounds: u8) -> Option<u8> {
+    let wrote =
+        |round: &u8| (0..50).any(|number| [round / 2, number, round % 2 * (number % 2)] == key);
+    (0..rounds).rev().find(wrote)
+}
+
+/// The runs of a table that was spilled so many times, the oldest first; the store is stopped.
+fn five_runs(dir: &Path) -> Vec<u64> {
+    let store = open(Some(dir), tiny(64));
+    let table = open_table(&store, "a", TableKind::Values);
+    for round in 0..5 {
+        spill_round(&table, round);
+    }
+    let mut numbers: Vec<_> = table.runs().iter().map(|run| run.id()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers.len(), 5);
+    drop(table);
+    store.stop().expect("a clean stop");
+    numbers
+}
+
+fn keys() -> impl Iterator<Item = [u8; 3]> {
+    let firsts = 0..3u8;
+    firsts.flat_map(|first| (0..50).flat_map(move |number| [0, 1].map(|odd| [first, number, odd])))
+}
+
+fn run_file(dir: &Path, run: u64) -> std::path::PathBuf {
+    dir.join(format!("runs/{run:016x}.run"))
+}
+
+/// A run that was gone was left out: gets then said that its keys were not there, or gave older values.
 #[test]
-fn a_lost_run_costs_its_own_entries_alone() {
+fn what_a_lost_run_may_have_had_is_an_error_and_never_absent() {
     for lost in [0, 2, 4] {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = open(Some(dir.path()), tiny(64));
-        let table = open_table(&store, "a", TableKind::Values);
-        for round in 0..5 {
-            spill_round(&table, round);
+        let numbers = five_runs(dir.path());
+        let file = run_file(dir.path(), numbers[lost]);
+        if lost == 2 {
+            let bytes = fs::read(&file).expect("the run has a file");
+            fs::write(&file, &bytes[..bytes.len() - 1]).expect("it is cut");
+        } else {
+            fs::remove_file(&file).expect("the run has a file");
         }
-        let mut numbers: Vec<_> = table.runs().iter().map(|run| run.id()).collect();
-        numbers.sort_unstable();
-        assert_eq!(numbers.len(), 5);
-        drop(table);
-        store.stop().expect("a clean stop");
-        drop(store);
-        let file = dir.path().join(format!("runs/{:016x}.run", numbers[lost]));
-        fs::remove_file(file).expect("the run has a file");
-
         let store = open(Some(dir.path()), tiny(64));
         let table = open_table(&store, "a", TableKind::Values);
-        assert_eq!(table.runs().len(), 4);
-        let count = wait(table.len()).expect("a count");
+        assert_eq!(table.runs().len(), 5);
+        for key in keys() {
+            let round = expected(key, 5);
+            match get(&table, &[&key]) {
+                Ok(values) => {
+                    assert_eq!(values[0], round.map(|round| vec![round; 100]), "{key:?}");
+                    assert!(
+                        round.is_some_and(|round| usize::from(round) > lost),
+                        "{key:?} is decided above what is lost"
+                    );
+                }
+                Err(error) => {
+                    assert_eq!(error.code, ErrorCode::Damaged, "{}", error.text);
+                    assert!(round.is_none_or(|round| usize::from(round) <= lost));
+                }
+            }
+        }
+        assert!(
+            wait(table.len()).is_err(),
+            "nobody knows how many there are"
+        );
+        assert!(table.merge_all().is_err());
         let other = open_table(&store, "b", TableKind::Values);
         spill_round(&other, 200);
         assert!(
             !numbers.contains(&other.runs()[0].id()),
             "no number is given twice"
         );
-        assert_eq!(table.merge_all().expect("a merge"), MergeDone::Some);
+        store.close_table(table.id()).expect("a close");
         drop((table, other));
-
         let store = restart(store, dir.path());
-        let table = open_table(&store, "a", TableKind::Values);
-        assert_eq!(
-            table.runs().len(),
-            1,
-            "the merged run is there, lost was {lost}"
-        );
-        assert_eq!(wait(table.len()).expect("a count"), count);
-        assert_eq!(
-            get_one(&table, &[100, 1, 0]),
-            None,
-            "the other table's entries are not here"
-        );
         let other = open_table(&store, "b", TableKind::Values);
         assert_eq!(wait(other.len()).expect("a count"), 50);
+        drop(other);
+        drop(store);
+        assert_sound(dir.path(), tiny(64));
     }
+}
+
+/// Which keys may differ after a repair: those whose newest record was in the run.
+fn check_repaired(dir: &Path, hit: usize) {
+    let store = open(Some(dir), tiny(64));
+    let table = open_table(&store, "a", TableKind::Values);
+    let mut lost = 0;
+    for key in keys() {
+        let round = expected(key, 5);
+        let value = get_one(&table, &key);
+        if value == round.map(|round| vec![round; 100]) {
+            continue;
+        }
+        assert_eq!(round.map(usize::from), Some(hit), "{key:?} was elsewhere");
+        let older = value.is_none_or(|value| value[..] == [value[0]; 100] && value[0] < hit as u8);
+        assert!(older, "{key:?} is as it was before, or gone");
+        lost += 1;
+    }
+    println!("run {hit}: {lost} keys are as before");
+    assert!(lost > 0 && lost < 50, "some of the run was kept");
+    assert_eq!(table.runs().len(), 5);
+    assert!(wait(table.len()).is_ok());
+}
+
+#[test]
+fn a_repair_keeps_what_is_sound_in_a_damaged_run() {
+    for hit in [0, 2, 4] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let numbers = five_runs(dir.path());
+        assert_sound(dir.path(), tiny(64));
+        let file = run_file(dir.path(), numbers[hit]);
+        let mut bytes = fs::read(&file).expect("the run has a file");
+        bytes[50] ^= 4;
+        fs::write(&file, bytes).expect("it is written");
+
+        let report = check_dir(dir.path(), tiny(64));
+        let [damage] = &report.damage[..] else {
+            panic!("{:#?}", report.damage);
+        };
+        assert_eq!(damage.place, file.display().to_string());
+        assert_eq!(
+            (damage.offset, damage.table.as_deref()),
+            (Some(0), Some("a"))
+        );
+
+        let repaired = repair_dir(dir.path(), Durability::None);
+        assert_eq!((repaired.runs_rewritten, repaired.runs_dropped), (1, 0));
+        assert_eq!(repaired.dropped, report.damage);
+        let aside = repaired.set_aside.expect("the file is kept");
+        assert!(aside.join(file.file_name().expect("a name")).is_file());
+        assert_sound(dir.path(), tiny(64));
+        check_repaired(dir.path(), hit);
+        let again = repair_dir(dir.path(), Durability::None);
+        assert_eq!(again.dropped, []);
+        // The run that was written anew says where it belongs as the old one did.
+        fs::remove_file(dir.path().join("MANIFEST")).expect("there is one");
+        check_repaired(dir.path(), hit);
+    }
+}
+
+#[test]
+fn a_damaged_manifest_is_refused_by_name_and_repaired_from_the_runs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    five_runs(dir.path());
+    let path = dir.path().join("MANIFEST");
+    let mut bytes = fs::read(&path).expect("a manifest");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).expect("it is written");
+    let refused = try_open_logged(dir.path(), tiny(64), Durability::None);
+    let text = refused.map(drop).expect_err("it is damaged").to_string();
+    assert!(text.contains("MANIFEST"), "{text}");
+    assert!(!check_dir(dir.path(), tiny(64)).is_sound());
+
+    let repaired = repair_dir(dir.path(), Durability::None);
+    assert!(repaired.manifest_rebuilt && repaired.runs_dropped == 0);
+    assert_sound(dir.path(), tiny(64));
+    let store = open(Some(dir.path()), tiny(64));
+    let table = open_table(&store, "a", TableKind::Values);
+    for key in keys() {
+        let round = expected(key, 5);
+        assert_eq!(get_one(&table, &key), round.map(|round| vec![round; 100]));
+    }
+}
+
+/// A start without a manifest takes what runs say; one that says nothing keeps it from guessing.
+#[test]
+fn a_manifest_is_not_made_anew_where_a_run_does_not_say_where_it_belongs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let numbers = five_runs(dir.path());
+    fs::remove_file(dir.path().join("MANIFEST")).expect("there is one");
+    let file = run_file(dir.path(), numbers[1]);
+    let bytes = fs::read(&file).expect("the run has a file");
+    fs::write(&file, &bytes[..bytes.len() - 1]).expect("it is cut");
+    let refused = try_open_logged(dir.path(), tiny(64), Durability::None);
+    let text = refused.map(drop).expect_err("it cannot know").to_string();
+    assert!(text.contains(&file.display().to_string()), "{text}");
+    let repaired = repair_dir(dir.path(), Durability::None);
+    assert!(repaired.manifest_rebuilt && repaired.runs_dropped == 1);
+    let store = open(Some(dir.path()), tiny(64));
+    assert_eq!(open_table(&store, "a", TableKind::Values).runs().len(), 4);
+}
+
+#[test]
+fn a_repair_of_the_log_keeps_what_is_behind_the_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || open_logged(dir.path(), tiny(64), Durability::Always);
+    let store = open();
+    let table = open_table(&store, "a", TableKind::Values);
+    let log = store.log().expect("a log");
+    for number in 0..100u8 {
+        write(&table, &[put(&[number], &[number; 30])]).expect("a put");
+        // Each record then says that those before it were on stable storage.
+        log.wait_acked(log.last()).expect("it is written");
+    }
+    log.abandon();
+    drop(table);
+    drop(store);
+    let segments = fs::read_dir(dir.path().join("log")).expect("a log");
+    let mut segments: Vec<_> = segments
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    segments.sort();
+    let mut bytes = fs::read(&segments[0]).expect("a segment");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segments[0], bytes).expect("it is written");
+
+    let refused = try_open_logged(dir.path(), tiny(64), Durability::Always);
+    let text = refused.map(drop).expect_err("it is damaged").to_string();
+    assert!(text.contains(&segments[0].display().to_string()), "{text}");
+    let report = check_dir(dir.path(), tiny(64));
+    assert_eq!(report.damage.len(), 1, "{:#?}", report.damage);
+    assert!(report.damage[0].offset.is_some());
+
+    let repaired = repair_dir(dir.path(), Durability::Always);
+    assert!(repaired.log_rewritten);
+    assert_eq!(repaired.dropped, report.damage);
+    assert_sound(dir.path(), tiny(64));
+    let store = open();
+    let table = open_table(&store, "a", TableKind::Values);
+    let there = (0..100u8).filter(|number| {
+        let value = get_one(&table, &[*number]);
+        assert!(
+            value
+                .as_ref()
+                .is_none_or(|value| value[..] == [*number; 30])
+        );
+        value.is_some()
+    });
+    assert_eq!(there.count(), 99, "one record was damaged");
+    write(&table, &[put(b"new", b"value")]).expect("a put");
+    let log = store.log().expect("a log");
+    log.wait_acked(log.last()).expect("it is written");
+    log.abandon();
+    drop(table);
+    drop(store);
+    let store = open();
+    let table = open_table(&store, "a", TableKind::Values);
+    assert_eq!(get_one(&table, b"new"), Some(b"value".to_vec()));
+}
+
+fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
+    Op::Put { key, value }
 }
 
 /// So many that the hot map has several buckets, of which a spill takes some.

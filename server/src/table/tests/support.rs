@@ -10,7 +10,9 @@ use rhash_protocol::{
 use crate::{
     cold::Faults,
     log::{Durability, LogFiles},
-    store::{Store, StoreConfig, StoreError, Tiny},
+    store::{
+        CheckReport, Opening, RepairReport, Store, StoreConfig, StoreError, Tiny, check, repair,
+    },
     table::{Answer, Table, TableError},
 };
 
@@ -68,7 +70,26 @@ pub(super) fn open_faulty(dir: &Path) -> (Arc<Store>, Arc<Faults>) {
     (Store::open(config).expect("a store"), faults)
 }
 
-fn config(dir: Option<&Path>, tiny: Tiny) -> StoreConfig {
+/// Checks a directory that no store is using.
+pub(super) fn check_dir(dir: &Path, tiny: Tiny) -> CheckReport {
+    check(&config(Some(dir), tiny), &mut |_, _| {}).expect("a check")
+}
+
+/// All in a directory that no store is using is as it was written.
+pub(super) fn assert_sound(dir: &Path, tiny: Tiny) {
+    let report = check_dir(dir, tiny);
+    assert!(report.is_sound(), "{:#?}", report.damage);
+}
+
+/// Repairs a directory that no store is using.
+pub(super) fn repair_dir(dir: &Path, durability: Durability) -> RepairReport {
+    let mut config = config(Some(dir), tiny(64));
+    config.durability = durability;
+    config.log_limit_bytes = 64 << 10;
+    repair(&config, &mut |_, _| {}).expect("a repair")
+}
+
+pub(super) fn config(dir: Option<&Path>, tiny: Tiny) -> StoreConfig {
     let mut config = StoreConfig::new(64 << 20, dir.map(Path::to_owned));
     config.tiny = Some(tiny);
     config.read_threads = 2;
@@ -87,6 +108,19 @@ pub(super) fn open_table(store: &Store, name: &str, kind: TableKind) -> Arc<Tabl
         )
         .expect("a table")
         .table
+}
+
+/// An open of a table of values, as a client asks for it that says nothing but the name.
+pub(super) fn opening(name: &str) -> Opening<'_> {
+    Opening {
+        name: Some(name),
+        kind: Some(TableKind::Values),
+        codec: Some("bytes"),
+        mode: OpenMode::OpenOrCreate,
+        durability: None,
+        by: None,
+        session_lsn: 0,
+    }
 }
 
 /// Waits for an answer.

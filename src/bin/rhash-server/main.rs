@@ -1,5 +1,7 @@
 //! The `rhash-server` command: a runtime, a log, and a server that stops when it is told to.
 
+mod examine;
+
 use std::{
     error::Error,
     io::{self, IsTerminal as _, Write as _},
@@ -19,6 +21,13 @@ fn main() -> ExitCode {
     allocator::give_back_soon();
     let args = Args::parse();
     log_to_standard_error(args.log, args.log_format);
+    let (check, repair, json) = (args.check, args.repair, args.json);
+    if json && !check && !repair {
+        let error = "--json tells what --check or --repair found; give one of them";
+        Args::command()
+            .error(ErrorKind::MissingRequiredArgument, error)
+            .exit();
+    }
     let config = match Config::from_args(args) {
         Ok(config) => config,
         // Prints it with the usage, and exits as clap does for any other mistake.
@@ -26,8 +35,16 @@ fn main() -> ExitCode {
             .error(ErrorKind::ValueValidation, error)
             .exit(),
     };
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = if check {
+        examine::run_check(&config.store, json)
+    } else if repair {
+        examine::run_repair(&config.store, json)
+    } else {
+        run(config).map(|()| true)
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // Standard error is the last resort; where it is gone, the exit code says enough.
             drop(writeln!(

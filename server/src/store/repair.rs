@@ -1,0 +1,437 @@
+//! A damaged data directory made one that a server can use: all that is sound stays, and what does not is told.
+//!
+//! Damaged files are not removed but set aside, in `damaged/`. First the manifest, then the runs, then the log: each
+//! step leaves a directory that the next repair, or a start, can go on with.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rhash_protocol::{TableId, TableKind};
+
+use super::{
+    Store, StoreConfig, StoreError,
+    check::{Bytes, CheckReport, Damage, Progress, check_log, damage_of_run},
+    rebuild::make_manifest_of_sound,
+};
+use crate::{
+    cold::{BadPiece, ColdError, ColdStore, Record, RecordKind, Run, RunVisitor, RunWriter},
+    data_dir::{
+        DataDir, io_error,
+        manifest::{Manifest, State, TableState},
+        note::{Named, Note},
+    },
+    key_hash::{KeyHash, KeyHasher},
+    shared::error_text,
+    table::read_note,
+};
+
+/// Where damaged files go, inside the data directory.
+const ASIDE: &str = "damaged";
+
+/// What a repair did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RepairReport {
+    /// What was damaged, and what is lost with it.
+    pub dropped: Vec<Damage>,
+    /// Runs that were written anew from what is sound in them.
+    pub runs_rewritten: u64,
+    /// Runs of which nothing could be kept.
+    pub runs_dropped: u64,
+    /// Whether the manifest was made anew.
+    pub manifest_rebuilt: bool,
+    /// Whether the log was written down as far as it is sound, and begun anew.
+    pub log_rewritten: bool,
+    /// Where damaged files are now, if there are any.
+    pub set_aside: Option<PathBuf>,
+}
+
+impl fmt::Display for RepairReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.dropped.is_empty() {
+            return write!(f, "nothing is damaged, and nothing was changed");
+        }
+        for damage in &self.dropped {
+            writeln!(f, "{damage}")?;
+        }
+        if self.manifest_rebuilt {
+            writeln!(f, "the manifest was made anew")?;
+        }
+        if self.runs_rewritten + self.runs_dropped > 0 {
+            writeln!(
+                f,
+                "{} runs were written anew from what is sound in them, {} could not be kept; keys in what is lost are \
+                 as they were before it was written, or gone",
+                self.runs_rewritten, self.runs_dropped
+            )?;
+        }
+        if self.log_rewritten {
+            writeln!(f, "the log was written down as far as it is sound")?;
+        }
+        match &self.set_aside {
+            Some(aside) => write!(f, "damaged files are in {}", aside.display()),
+            None => write!(f, "the directory can be used again"),
+        }
+    }
+}
+
+impl RepairReport {
+    fn was_needed(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+}
+
+/// Repairs a data directory that no server is using: keeps all that is sound, and says what is not.
+///
+/// # Errors
+/// There is no data directory, it is in use, its identity is damaged, or the disk fails; a second repair goes on
+/// where this one stopped.
+pub fn repair(config: &StoreConfig, progress: Progress<'_>) -> Result<RepairReport, StoreError> {
+    let path = config.data_dir.as_deref().unwrap_or(Path::new("."));
+    let mut report = RepairReport::default();
+    let log_is_damaged = {
+        let dir = DataDir::open_existing(path)?;
+        let hasher = config.hasher(dir.secret());
+        let aside = Aside(dir.path().join(ASIDE));
+        let cold = ColdStore::open(dir.path(), config.cold_options(&hasher))?;
+        let state = repair_manifest(config, &dir, &hasher, &cold, &aside, &mut report)?;
+        repair_runs(&dir, &cold, state.clone(), &aside, &mut report, progress)?;
+        let log = look_at_log(config, &dir, &hasher, &state, &aside)?;
+        let is_damaged = !log.is_empty();
+        report.dropped.extend(log);
+        is_damaged
+    };
+    if log_is_damaged {
+        // What can be read of it is written to runs; it then begins anew.
+        let mut salvaging = config.clone();
+        salvaging.salvages = true;
+        Store::open(salvaging)?.stop()?;
+        report.log_rewritten = true;
+    }
+    let aside = path.join(ASIDE);
+    report.set_aside = (report.was_needed() && aside.is_dir()).then_some(aside);
+    Ok(report)
+}
+
+/// Where damaged files are put.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn make(&self) -> Result<&Path, StoreError> {
+        let made = fs::create_dir_all(&self.0);
+        made.map_err(io_error("make the directory", &self.0))?;
+        Ok(&self.0)
+    }
+
+    /// Where a file goes; one that is there already stays.
+    fn place_for(&self, path: &Path) -> Result<PathBuf, StoreError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let dir = self.make()?;
+        let free = (0..u32::MAX)
+            .map(|number| match number {
+                0 => dir.join(&*name),
+                number => dir.join(format!("{name}.{number}")),
+            })
+            .find(|path| !path.exists());
+        Ok(free.unwrap_or_else(|| dir.join(&*name)))
+    }
+
+    fn move_here(&self, path: &Path) -> Result<(), StoreError> {
+        let to = self.place_for(path)?;
+        Ok(fs::rename(path, &to).map_err(io_error("set aside", path))?)
+    }
+
+    fn copy_here(&self, path: &Path) -> Result<(), StoreError> {
+        let to = self.place_for(path)?;
+        fs::copy(path, &to).map_err(io_error("copy", path))?;
+        Ok(())
+    }
+}
+
+fn repair_manifest(
+    config: &StoreConfig,
+    dir: &DataDir,
+    hasher: &KeyHasher,
+    cold: &ColdStore,
+    aside: &Aside,
+    report: &mut RepairReport,
+) -> Result<State, StoreError> {
+    let path = dir.path().join("MANIFEST");
+    let what = match Manifest::read(dir.path()) {
+        Ok(Some((state, _torn))) => return Ok(state),
+        Ok(None) if !Manifest::is_gone(dir.path()) => return Ok(State::default()),
+        Ok(None) => "it was not there".to_owned(),
+        Err(error) => error_text(&error),
+    };
+    if path.exists() {
+        aside.move_here(&path)?;
+    }
+    // The log's own damage is told of later.
+    let (state, unclear) =
+        make_manifest_of_sound(dir.path(), config, cold, hasher, &mut |_told_later| {})?;
+    report.dropped.push(Damage {
+        place: path.display().to_string(),
+        offset: None,
+        what: format!("{what}; made anew from the runs and the log"),
+        table: None,
+    });
+    report.manifest_rebuilt = true;
+    for unclear in unclear {
+        cold.set_aside(unclear.run, aside.make()?)?;
+        report.runs_dropped += 1;
+        report.dropped.push(Damage {
+            what: format!("{}; it is not known which table it was of", unclear.why),
+            place: unclear.place,
+            offset: None,
+            table: None,
+        });
+    }
+    Ok(state)
+}
+
+/// Replaces damaged runs by what is sound in them.
+fn repair_runs(
+    dir: &DataDir,
+    cold: &ColdStore,
+    mut state: State,
+    aside: &Aside,
+    report: &mut RepairReport,
+    progress: Progress<'_>,
+) -> Result<(), StoreError> {
+    let tables: Vec<TableId> = state.tables.keys().copied().collect();
+    for table in state.tables.values() {
+        let runs = table.ranges.runs();
+        // A number that the manifest names is never given again.
+        runs.iter()
+            .for_each(|run| cold.number_from(run.saturating_add(1)));
+    }
+    let mut bytes = Bytes {
+        done: 0,
+        total: cold.list()?.iter().map(|run| run.bytes).sum(),
+        progress,
+    };
+    let mut damaged = Vec::new();
+    for id in tables {
+        let Some(table) = state.tables.get_mut(&id) else {
+            continue;
+        };
+        for run in table.ranges.runs() {
+            let open = cold.open_or_lose(run, id)?;
+            let bad = damage_in(&open, cold, &table.name, &mut bytes)?;
+            if bad.is_empty() {
+                continue;
+            }
+            report.dropped.extend(bad);
+            let note = note_for(&open, table);
+            let kept = salvage(&open, cold, table.kind, note)?;
+            match &kept {
+                Some(_) => report.runs_rewritten += 1,
+                None => report.runs_dropped += 1,
+            }
+            let kept = kept.map(|kept| kept.id());
+            table.ranges = table
+                .ranges
+                .map(|other| if *other == run { kept } else { Some(*other) });
+            damaged.push(run);
+        }
+    }
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    // IMPORTANT: what is kept is on stable storage before the manifest names it, and that before what it was
+    // made of is out of reach.
+    cold.sync()?;
+    Manifest::make(dir.path(), &state)?;
+    for run in damaged {
+        cold.set_aside(run, aside.make()?)?;
+    }
+    Ok(())
+}
+
+/// What is damaged in a run.
+fn damage_in(
+    run: &Arc<Run>,
+    cold: &ColdStore,
+    table: &str,
+    bytes: &mut Bytes<'_>,
+) -> Result<Vec<Damage>, StoreError> {
+    let place = cold.place_of(run.id());
+    let mut report = CheckReport::default();
+    run.visit(&mut Looking {
+        report: &mut report,
+        bytes,
+        place: &place,
+        table,
+    })?;
+    Ok(report.damage)
+}
+
+struct Looking<'a, 'b> {
+    report: &'a mut CheckReport,
+    bytes: &'a mut Bytes<'b>,
+    place: &'a str,
+    table: &'a str,
+}
+
+impl RunVisitor for Looking<'_, '_> {
+    fn read(&mut self, bytes: u64) {
+        self.bytes.advance(bytes);
+    }
+
+    fn block(&mut self, _continues: bool) {}
+
+    fn record(&mut self, _record: &Record<'_>) -> Result<(), ColdError> {
+        Ok(())
+    }
+
+    fn damaged(&mut self, piece: BadPiece) -> Result<(), ColdError> {
+        let damage = damage_of_run(&piece, self.place, Some(self.table));
+        self.report.add(damage);
+        Ok(())
+    }
+}
+
+/// What the run that replaces a damaged one says of itself: what that one did, or what the manifest tells.
+fn note_for(run: &Arc<Run>, table: &TableState) -> Vec<u8> {
+    let said = read_note(run).ok().flatten();
+    let named = said.unwrap_or_else(|| Named {
+        table: table.bare(),
+        checkpoint: 0,
+        first: run.first_place(),
+        last: run.last_place(),
+        oldest: run.id(),
+        newest: run.id(),
+    });
+    Note::Named(Box::new(named)).to_bytes()
+}
+
+/// Writes what is sound in a run to a new one; none if nothing is.
+fn salvage(
+    run: &Arc<Run>,
+    cold: &ColdStore,
+    kind: TableKind,
+    note: Vec<u8>,
+) -> Result<Option<Arc<Run>>, StoreError> {
+    if run.lost_error().is_some() {
+        return Ok(None);
+    }
+    let mut writer = cold.begin(run.table(), run.bytes())?;
+    writer.set_note(note);
+    let mut salvage = Salvage {
+        writer,
+        kind,
+        pending: Pending::default(),
+        lost_before: false,
+        records: 0,
+    };
+    run.visit(&mut salvage)?;
+    salvage.write_pending()?;
+    if salvage.records == 0 {
+        return Ok(None);
+    }
+    Ok(Some(salvage.writer.finish(true)?))
+}
+
+/// Copies sound records. A value in several records is copied only if all of them are there: a part of a value
+/// would be a wrong one.
+struct Salvage {
+    writer: RunWriter,
+    kind: TableKind,
+    pending: Pending,
+    /// What lies before the next record is lost, and that may belong to it.
+    lost_before: bool,
+    records: u64,
+}
+
+/// The records of one key, until it is known whether they are all.
+#[derive(Default)]
+struct Pending {
+    key: Vec<u8>,
+    hash: Option<KeyHash>,
+    parts: Vec<(RecordKind, Vec<u8>)>,
+    is_cut: bool,
+}
+
+impl Salvage {
+    fn write_pending(&mut self) -> Result<(), ColdError> {
+        let pending = std::mem::take(&mut self.pending);
+        let Some(hash) = pending.hash else {
+            return Ok(());
+        };
+        if pending.is_cut {
+            return Ok(());
+        }
+        for (kind, part) in &pending.parts {
+            self.writer.push(&Record {
+                hash,
+                kind: *kind,
+                key: &pending.key,
+                part,
+            })?;
+            self.records += 1;
+        }
+        Ok(())
+    }
+}
+
+impl RunVisitor for Salvage {
+    fn read(&mut self, _bytes: u64) {}
+
+    fn block(&mut self, continues: bool) {
+        // What the block begins with may go on from a block that is lost.
+        self.lost_before &= continues;
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), ColdError> {
+        if self.kind != TableKind::Values {
+            // Lists and counters are sums of what there is, and may be longer than memory.
+            self.writer.push(record)?;
+            self.records += 1;
+            return Ok(());
+        }
+        let goes_on = self.pending.hash == Some(record.hash)
+            && self.pending.key == record.key
+            && record.kind == RecordKind::Fragment;
+        if !goes_on {
+            self.write_pending()?;
+            self.pending.hash = Some(record.hash);
+            self.pending.key.extend_from_slice(record.key);
+            let may_go_on = std::mem::take(&mut self.lost_before);
+            self.pending.is_cut = may_go_on && record.kind == RecordKind::Fragment;
+        }
+        self.pending.parts.push((record.kind, record.part.to_vec()));
+        Ok(())
+    }
+
+    fn damaged(&mut self, piece: BadPiece) -> Result<(), ColdError> {
+        if piece.lost.is_some() {
+            self.pending.is_cut |= piece.continues;
+            self.write_pending()?;
+            self.lost_before = true;
+        }
+        Ok(())
+    }
+}
+
+/// What is damaged in the log; the segments concerned are copied, since the log will begin anew.
+fn look_at_log(
+    config: &StoreConfig,
+    dir: &DataDir,
+    hasher: &KeyHasher,
+    state: &State,
+    aside: &Aside,
+) -> Result<Vec<Damage>, StoreError> {
+    let mut report = CheckReport::default();
+    check_log(config, dir.path(), hasher, Some(state), &mut report)?;
+    let mut copied = Vec::new();
+    for damage in &report.damage {
+        let path = Path::new(&damage.place);
+        if path.is_file() && !copied.contains(&path) {
+            aside.copy_here(path)?;
+            copied.push(path);
+        }
+    }
+    Ok(report.damage)
+}

@@ -15,9 +15,9 @@ use crate::process::Process;
 use crate::{place, step};
 
 /// A connection carries at least so much before it is cut, so that the longest batches get through, …
-const UP_BYTES: (u64, u64) = (250 << 10, 1500 << 10);
-/// … and lives for so many bytes of answers.
-const DOWN_BYTES: (u64, u64) = (500, 5000);
+const UP_BYTES: (u64, u64) = (250 << 10, 1000 << 10);
+/// … and lives for so many bytes of answers, which are more than a greeting.
+const DOWN_BYTES: (u64, u64) = (400, 1200);
 /// The server is killed after so many cuts, …
 const CUTS_A_KILL: u64 = 4;
 /// … but not more often than this.

@@ -16,6 +16,7 @@ use super::proxy::{Plan, Proxy};
 use super::rig::Rig;
 use crate::checklist::Checklist;
 use crate::failure::Failure;
+use crate::server::Server;
 
 /// Terms that there are, and those of a load, by Zipf's law.
 const VOCABULARY: u64 = 4000;
@@ -156,7 +157,6 @@ pub(super) fn run(rig: &Rig<'_>, checks: &mut Checklist) -> Result<(), Failure> 
         options.seed,
     ));
     let began = Instant::now();
-    let mut rng = Rng::with_seed(options.seed.wrapping_add(99));
     let mut killed = 0;
     while !building.is_finished() {
         if began.elapsed() > DEADLINE {
@@ -169,7 +169,9 @@ pub(super) fn run(rig: &Rig<'_>, checks: &mut Checklist) -> Result<(), Failure> 
         let ends = progress.restarts.load(Relaxed);
         let is_due = proxy.figures().cuts * (options.restarts + 1) >= options.cuts * (ends + 1);
         if ends < options.restarts && is_due {
-            killed += u64::from(end(&mut server, &mut rng)?);
+            let by_kill = ends.is_multiple_of(2);
+            killed += u64::from(by_kill);
+            end(&mut server, by_kill)?;
             server = rig.start(&format!("index-{ends}"), Some(&address))?;
             progress.restarts.fetch_add(1, Relaxed);
         }
@@ -196,15 +198,15 @@ pub(super) fn run(rig: &Rig<'_>, checks: &mut Checklist) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Ends a server one way or the other; says whether it was killed.
-fn end(server: &mut crate::server::Server, rng: &mut Rng) -> Result<bool, Failure> {
-    if rng.bool() {
+/// Kills a server, or stops it.
+fn end(server: &mut Server, by_kill: bool) -> Result<(), Failure> {
+    if by_kill {
         server.kill(DEADLINE)?;
-        return Ok(true);
+        return Ok(());
     }
     let status = server.stop(DEADLINE)?;
     if status.success() {
-        return Ok(false);
+        return Ok(());
     }
     Err(Failure::Failed(format!("a server stopped with {status}")))
 }

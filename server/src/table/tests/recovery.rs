@@ -42,9 +42,8 @@ fn restart(store: Arc<Store>, dir: &Path) -> Arc<Store> {
 
 /// The value that [`spill_round`] left for a key, and the round that it is of.
 fn expected(key: [u8; 3], rounds: u8) -> Option<u8> {
-    let wrote = |round: &u8| {
-        (0..50).any(|number| [round / 2, number, round % 2 * (number % 2)] == key)
-    };
+    let wrote =
+        |round: &u8| (0..50).any(|number| [round / 2, number, round % 2 * (number % 2)] == key);
     (0..rounds).rev().find(wrote)
 }
 
@@ -104,7 +103,10 @@ fn what_a_lost_run_may_have_had_is_an_error_and_never_absent() {
                 }
             }
         }
-        assert!(wait(table.len()).is_err(), "nobody knows how many there are");
+        assert!(
+            wait(table.len()).is_err(),
+            "nobody knows how many there are"
+        );
         assert!(table.merge_all().is_err());
         let other = open_table(&store, "b", TableKind::Values);
         spill_round(&other, 200);
@@ -161,7 +163,10 @@ fn a_repair_keeps_what_is_sound_in_a_damaged_run() {
             panic!("{:#?}", report.damage);
         };
         assert_eq!(damage.place, file.display().to_string());
-        assert_eq!((damage.offset, damage.table.as_deref()), (Some(0), Some("a")));
+        assert_eq!(
+            (damage.offset, damage.table.as_deref()),
+            (Some(0), Some("a"))
+        );
 
         let repaired = repair_dir(dir.path(), Durability::None);
         assert_eq!((repaired.runs_rewritten, repaired.runs_dropped), (1, 0));
@@ -237,7 +242,9 @@ fn a_repair_of_the_log_keeps_what_is_behind_the_damage() {
     drop(table);
     drop(store);
     let segments = fs::read_dir(dir.path().join("log")).expect("a log");
-    let mut segments: Vec<_> = segments.map(|entry| entry.expect("an entry").path()).collect();
+    let mut segments: Vec<_> = segments
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     segments.sort();
     let mut bytes = fs::read(&segments[0]).expect("a segment");
     let middle = bytes.len() / 2;
@@ -259,7 +266,11 @@ fn a_repair_of_the_log_keeps_what_is_behind_the_damage() {
     let table = open_table(&store, "a", TableKind::Values);
     let there = (0..100u8).filter(|number| {
         let value = get_one(&table, &[*number]);
-        assert!(value.as_ref().is_none_or(|value| value[..] == [*number; 30]));
+        assert!(
+            value
+                .as_ref()
+                .is_none_or(|value| value[..] == [*number; 30])
+        );
         value.is_some()
     });
     assert_eq!(there.count(), 99, "one record was damaged");

@@ -35,6 +35,11 @@ impl Marks {
         step.map_or(0, |(_, lsn)| *lsn)
     }
 
+    /// The highest one; 0 if there is none.
+    pub(crate) fn highest(&self) -> Lsn {
+        self.steps.values().copied().max().unwrap_or(0)
+    }
+
     /// Takes a mark in; where the runs say more already, they still do.
     pub(crate) fn raise(&mut self, mark: &Mark) {
         let Mark { first, last, lsn } = *mark;

@@ -55,7 +55,7 @@ fn append(log: &Log, number: u64, bytes: usize) -> Result<Lsn, WireError> {
 /// The numbers of all batches that are found.
 fn read(files: &MemoryFiles, from: Lsn) -> Result<(Vec<u64>, Found), LogError> {
     let mut numbers = Vec::new();
-    let found = read_log(files, MARK, from, |_, record| {
+    let found = read_log(files, MARK, Wanted::from(from), |_, record| {
         if let Record::Batch { ops, .. } = record {
             let (_, number) = ops.split_last_chunk::<8>().ok_or("short")?;
             numbers.push(u64::from_le_bytes(*number));
@@ -406,7 +406,7 @@ fn a_checkpoint_cuts_what_is_before_it_and_keeps_the_sessions() {
     log.cut(last).expect("cut");
     log.stop();
     let mut ledger = Ledger::default();
-    read_log(&files, MARK, last + 1, |_, record| {
+    read_log(&files, MARK, Wanted::from(last + 1), |_, record| {
         ledger.apply(&record);
         Ok(())
     })

@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
-use rhash_protocol::{Keys, Op, OpenMode, Request, Response, Slot, TableId, TableKind};
-use server_support::{Peer, ServerProcess, TestResult, keys_bytes};
+use rhash_protocol::{
+    Call, ErrorCode, Keys, Op, OpenMode, Ops, Outcome, Request, Response, Slot, TableId, TableKind,
+};
+use server_support::{Peer, ServerProcess, TestResult, keys_bytes, ops_bytes};
 
 /// The room that the answer takes which tells what is left.
 const ANSWER_BYTES: u64 = 4 << 10;
@@ -245,5 +247,65 @@ async fn two_hundred_busy_connections_stay_under_the_limit() -> TestResult {
         done?;
     }
     watch.end_within(CONNECTIONS_LIMIT_BYTES);
+    Ok(())
+}
+
+/// Sessions remove long values, whose answers may be asked for again, and never say that they have them.
+#[tokio::test]
+async fn answers_that_nobody_settles_stay_within_the_limit() -> TestResult {
+    const SESSIONS: u8 = 40;
+    const VALUES: u8 = 6;
+    const VALUE_BYTES: usize = 200_000;
+    let dir = tempfile::tempdir()?;
+    let server = ServerProcess::start_in(dir.path())?;
+    let (mut peers, mut refused, mut most) = (Vec::new(), 0, 0);
+    for session in 0..SESSIONS {
+        let mut peer = Peer::connect(&server).await?;
+        let (table, _) = peer.open(Some("t")).await?;
+        let value = vec![session; VALUE_BYTES];
+        for number in 0..VALUES {
+            peer.put(table, &[session, number], &value).await?;
+        }
+        let settled = peer.sequence;
+        for number in 0..VALUES {
+            let ops = ops_bytes(&[Op::Remove {
+                key: &[session, number],
+            }]);
+            peer.sequence += 1;
+            let call = Call {
+                sequence: peer.sequence,
+                settled,
+                request: Request::Write {
+                    table,
+                    ops: Ops::new(1, &ops),
+                },
+            };
+            let sent = peer.send_call(&call).await?;
+            let answered = peer.answer_to(sent).await?;
+            match answered.response()? {
+                Response::Written(_) => {}
+                Response::Error(error) if error.code == ErrorCode::Busy => refused += 1,
+                response => return Err(format!("{response:?}").into()),
+            }
+        }
+        peers.push((peer, table));
+        most = most.max(server.status_bytes("RssAnon")?);
+    }
+    assert!(most <= LIMIT_BYTES, "{most} bytes");
+    assert!(refused > 0, "not all can be kept");
+    // Once they settle there is room, and what was refused is still there.
+    for (peer, _) in &mut peers {
+        peer.call(Request::Ping).await?;
+    }
+    let (peer, table) = peers.last_mut().ok_or("no session")?;
+    let key = [SESSIONS - 1, VALUES - 1];
+    let ops = ops_bytes(&[Op::Remove { key: &key }]);
+    let ops = Ops::new(1, &ops);
+    let removed = peer.call(Request::Write { table: *table, ops }).await?;
+    let Response::Written(outcomes) = removed.response()? else {
+        return Err(removed.error()?.text.into());
+    };
+    let outcome = outcomes.iter().next().ok_or("no outcome")??;
+    assert!(matches!(outcome, Outcome::Value(value) if value.len() == VALUE_BYTES));
     Ok(())
 }

@@ -88,6 +88,13 @@ impl Clerk {
         }
     }
 
+    /// Tells the log that the client has the answers up to this number.
+    pub(super) fn tell_settled(&self, settled: u64) {
+        if let Some(log) = self.hub.store.log().filter(|_| self.desk.logged) {
+            log.settle(self.session.id(), settled);
+        }
+    }
+
     /// Begins to log the session before it may make a named table that is logged; returns the record that
     /// tells of the session, 0 if one did before, or none does.
     pub(super) fn begin_opening(

@@ -31,6 +31,9 @@ use crate::{
 use answers::body_of;
 use logged::Awaited;
 
+/// The log is told at once that so many bytes of answers are settled.
+const SETTLED_BYTES_MIN: usize = 4 * 1024;
+
 /// The numbers of a request that changes something.
 #[derive(Debug, Clone, Copy)]
 struct Numbers {
@@ -52,10 +55,15 @@ impl Clerk {
                     .await;
             }
         };
-        if let Err(error) = self.desk.replies.settle(call.settled) {
-            return self
-                .refuse(request_id, bad_request(error.to_string()))
-                .await;
+        match self.desk.replies.settle(call.settled) {
+            // The next record would tell the log; but there may be none for long.
+            Ok(bytes) if bytes >= SETTLED_BYTES_MIN => self.tell_settled(call.settled),
+            Ok(_) => {}
+            Err(error) => {
+                return self
+                    .refuse(request_id, bad_request(error.to_string()))
+                    .await;
+            }
         }
         match (call.request.is_sequenced(), call.sequence) {
             (true, 0) => {

@@ -1,6 +1,6 @@
 //! The sessions that write to logged tables, as the log tells of them: the same records make the
 //! ledger while the server runs and when it starts again, so it is at any moment what a start would
-//! find. What it holds of each is bounded by what sessions may leave unsettled; it shares the bytes of answers
+//! find, but for answers that were settled since. What it holds of each is bounded by what sessions may leave unsettled; it shares the bytes of answers
 //! with them, and the account that these are charged to.
 
 use std::collections::{BTreeMap, HashMap};
@@ -104,6 +104,13 @@ impl Ledger {
         }
     }
 
+    /// The client has the answers of a session up to this number.
+    pub(super) fn settle(&mut self, session: SessionId, settled: u64) {
+        if let Some(kept) = self.sessions.get_mut(&session) {
+            kept.settle(settled);
+        }
+    }
+
     /// Whether a request may be sent again that has no answer here.
     pub(crate) fn may_ask_again(&self, session: SessionId, sequence: u64) -> bool {
         self.sessions
@@ -137,19 +144,23 @@ impl Ledger {
             return;
         };
         kept.taken = kept.taken.max(by.sequence);
-        kept.settled = kept.settled.max(by.settled);
         kept.replies.insert(by.sequence, reply);
-        while kept
-            .replies
-            .first_key_value()
-            .is_some_and(|(number, _)| *number <= kept.settled)
-        {
-            kept.replies.pop_first();
-        }
+        kept.settle(by.settled);
     }
 }
 
 impl Kept {
+    fn settle(&mut self, settled: u64) {
+        self.settled = self.settled.max(settled);
+        while self
+            .replies
+            .first_key_value()
+            .is_some_and(|(number, _)| *number <= self.settled)
+        {
+            self.replies.pop_first();
+        }
+    }
+
     fn of(session: &SessionRecord) -> Self {
         Self {
             secret: session.secret,

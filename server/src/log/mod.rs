@@ -264,6 +264,11 @@ impl Log {
         drop(self.append(&Record::Session(Box::new(session))));
     }
 
+    /// Lets go of the answers of a session up to a number. No record says so: the next one of the session does.
+    pub(crate) fn settle(&self, session: SessionId, settled: u64) {
+        self.shared.intake.lock().ledger.settle(session, settled);
+    }
+
     /// Appends that a session is over, if it ever began.
     pub(crate) fn end_session(&self, session: SessionId) {
         if self.shared.intake.lock().ledger.has(session) {

@@ -98,9 +98,10 @@ impl Replies {
         (self.taken, self.settled)
     }
 
-    /// Forgets the answers up to `settled`. A number that was settled before changes nothing:
-    /// a request may be sent again as it first was.
-    pub(crate) fn settle(&mut self, settled: u64) -> Result<(), SequenceError> {
+    /// Forgets the answers up to `settled`; tells how many bytes these had. A number that was settled before
+    /// changes nothing: a request may be sent again as it first was.
+    pub(crate) fn settle(&mut self, settled: u64) -> Result<usize, SequenceError> {
+        let bytes_before = self.bytes;
         let may_skip = self.lost.is_some() && settled <= SKIPPED_TO_MAX;
         if settled > self.taken && may_skip {
             // An earlier server answered these: they were of temporary tables, or its machine failed.
@@ -119,7 +120,7 @@ impl Replies {
             self.bytes -= reply.map_or(0, |reply| reply.bytes().len());
             self.settled += 1;
         }
-        Ok(())
+        Ok(bytes_before - self.bytes)
     }
 
     /// What is to be done about a number. Numbers before it that an earlier server answered are skipped: a

@@ -76,6 +76,19 @@ fn a_session_and_the_log_keep_the_same_bytes_until_both_let_go() {
     assert_eq!(account.bytes(), 0, "it is settled");
 }
 
+#[test]
+fn what_is_settled_by_a_read_is_let_go_of_by_the_log_too() {
+    let (_dir, store, table) = open();
+    let account = table.shared.budget.kept();
+    drop(ask(&table, &Op::Remove { key: b"k" }, 1).expect("removed"));
+    let log = store.log().expect("a log");
+    log.settle(7, 0);
+    assert!(account.bytes() > 0);
+    log.settle(7, 1);
+    assert_eq!(account.bytes(), 0);
+    assert_eq!(store.logged_sessions()[0].settled, 1);
+}
+
 /// What the log says of answers is charged after a start, too.
 #[test]
 fn answers_that_a_start_finds_are_charged() {

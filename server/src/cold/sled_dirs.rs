@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -17,6 +17,8 @@ use super::{error::ColdError, file_home::sync_dir};
 const FIRST: &str = "sled";
 /// What the first one is called until it can be opened whatever happens.
 const FIRST_BEGUN: &str = "sled.new";
+/// What is read at a time of files that are only looked at.
+const READ_BYTES: usize = 128 * 1024;
 /// Says that a directory has all that the one before it had.
 const COMPLETE: &str = "COMPLETE";
 
@@ -121,6 +123,60 @@ impl Drop for SledDir {
             tracing::warn!(%error, "a directory of sled that is out of use stays until the next start");
         }
     }
+}
+
+/// sled does not open when it stopped while it wrote a snapshot; it does not need the torn one.
+pub(super) fn remove_torn_snapshots(dir: &Path) -> Result<(), ColdError> {
+    let fail = |error| ColdError::io("list", dir, error);
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(&path).map_err(|error| ColdError::io("remove", &path, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads all files in a directory. IMPORTANT: sled takes what it cannot read for the end of what there is, and
+/// writes over the rest.
+pub(super) fn read_through(dir: &Path) -> Result<(), ColdError> {
+    let fail = |error| ColdError::io("list", dir, error);
+    let mut buffer = vec![0; READ_BYTES];
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            continue;
+        }
+        let mut read_all = || {
+            let mut file = File::open(&path)?;
+            while file.read(&mut buffer)? > 0 {}
+            Ok(())
+        };
+        read_all().map_err(|error| ColdError::io("read", &path, error))?;
+    }
+    Ok(())
+}
+
+/// Brings all files below a directory to stable storage.
+pub(super) fn sync_files(dir: &Path) -> Result<(), ColdError> {
+    let fail = |error| ColdError::io("list", dir, error);
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            sync_files(&path)?;
+            continue;
+        }
+        match File::open(&path).and_then(|file| file.sync_all()) {
+            // sled removes old snapshots whenever it likes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            synced => synced.map_err(|error| ColdError::io("sync", &path, error))?,
+        }
+    }
+    sync_dir(dir)
 }
 
 fn path(data_dir: &Path, number: u64) -> PathBuf {

@@ -6,8 +6,6 @@
 //! more than what is live, that is moved to a new database and the old one is removed; reads go on.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read as _},
     ops::Range,
     path::Path,
     sync::{
@@ -23,7 +21,7 @@ use super::{
     error::{ColdError, is_disk_full},
     file_home::sync_dir,
     home::{Home, RunBytes, RunSink, Shape},
-    sled_dirs::{self, SledDir},
+    sled_dirs::{self, SledDir, read_through, remove_torn_snapshots, sync_files},
     store::RunId,
 };
 use crate::waiting::{self, WouldWait};
@@ -42,9 +40,6 @@ const SEGMENT_BYTES: usize = 128 * 1024;
 /// Bytes written or removed after which sled is flushed: left to itself it lets garbage pile up in
 /// RAM faster than it collects it, by tens of MB when runs come and go quickly.
 const FLUSH_BYTES: u64 = 256 * 1024;
-
-/// What is read at a time of files that are only looked at.
-const READ_BYTES: usize = 128 * 1024;
 
 /// What is live is moved when sled's files are this many times as long, …
 const DISK_FACTOR_MAX: u64 = 4;
@@ -246,6 +241,13 @@ impl SledHome {
         }
     }
 
+    /// Has it that an error came.
+    #[cfg(test)]
+    pub(super) fn doubt(&self) {
+        let database = self.place.current();
+        database.in_doubt.store(true, Ordering::Release);
+    }
+
     /// Moves all to a new database, whether that is worth it or not.
     #[cfg(test)]
     pub(super) fn move_on(
@@ -387,60 +389,6 @@ impl Home for SledHome {
         self.place.move_on(&|_| Ok(()))?;
         Ok(disk_bytes.saturating_sub(self.disk_bytes()?))
     }
-}
-
-/// sled does not open when it stopped while it wrote a snapshot; it does not need the torn one.
-fn remove_torn_snapshots(dir: &Path) -> Result<(), ColdError> {
-    let fail = |error| ColdError::io("list", dir, error);
-    for entry in fs::read_dir(dir).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(&path).map_err(|error| ColdError::io("remove", &path, error))?;
-        }
-    }
-    Ok(())
-}
-
-/// Reads all files in a directory. IMPORTANT: sled takes what it cannot read for the end of what there is, and
-/// writes over the rest.
-fn read_through(dir: &Path) -> Result<(), ColdError> {
-    let fail = |error| ColdError::io("list", dir, error);
-    let mut buffer = vec![0; READ_BYTES];
-    for entry in fs::read_dir(dir).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        if path.is_dir() {
-            continue;
-        }
-        let mut read_all = || {
-            let mut file = File::open(&path)?;
-            while file.read(&mut buffer)? > 0 {}
-            Ok(())
-        };
-        read_all().map_err(|error| ColdError::io("read", &path, error))?;
-    }
-    Ok(())
-}
-
-/// Brings all files below a directory to stable storage.
-fn sync_files(dir: &Path) -> Result<(), ColdError> {
-    let fail = |error| ColdError::io("list", dir, error);
-    for entry in fs::read_dir(dir).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        if path.is_dir() {
-            sync_files(&path)?;
-            continue;
-        }
-        match File::open(&path).and_then(|file| file.sync_all()) {
-            // sled removes old snapshots whenever it likes.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            synced => synced.map_err(|error| ColdError::io("sync", &path, error))?,
-        }
-    }
-    sync_dir(dir)
 }
 
 fn widen(action: &'static str, dir: &Path, error: sled::Error) -> ColdError {

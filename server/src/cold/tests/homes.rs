@@ -248,6 +248,23 @@ fn sled_gives_back_what_runs_took_that_are_gone() {
     assert_eq!(sled_dirs(dir.path()), ["sled-2"]);
 }
 
+// After an error sled takes no more changes; and where a sync had failed the next one succeeded, and what the first one
+// had not brought to the disk was lost in a power cut.
+#[test]
+fn after_an_error_what_sled_holds_is_written_anew_before_the_next_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = sled_home(dir.path());
+    let store = store_on(&home);
+    let before = write_expecting(&store, 10, 40_000);
+    home.doubt();
+    assert!(all_of(&before, 0) == [one_record(40_000)], "reads go on");
+    assert_eq!(sled_dirs(dir.path()), ["sled"]);
+    let after = write_expecting(&store, 10, 5000);
+    assert_eq!(sled_dirs(dir.path()), ["sled-1"]);
+    assert!(all_of(&before, 0) == [one_record(40_000)]);
+    assert!(all_of(&after, 0) == [one_record(5000)]);
+}
+
 #[test]
 fn reads_and_writes_go_on_while_sled_is_moved() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@
 use std::{
     fs::{self, File},
     ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
         Arc,
@@ -142,7 +143,17 @@ impl Database {
             .mode(sled::Mode::LowSpace)
             .use_compression(false)
             .flush_every_ms(None);
-        let db = open_once_unlocked(&config).map_err(|error| widen("open", path, error))?;
+        // sled panics over some damage, where it should say what it found.
+        let opened = catch_unwind(AssertUnwindSafe(|| open_once_unlocked(&config)));
+        let db = match opened {
+            Ok(opened) => opened.map_err(|error| widen("open", path, error))?,
+            Err(_panic) => {
+                return Err(ColdError::Sled {
+                    action: "open",
+                    source: format!("{} is damaged, and it panicked", path.display()).into(),
+                });
+            }
+        };
         Ok(Self {
             db,
             changed_bytes: AtomicU64::new(0),

@@ -24,7 +24,8 @@ async fn fill(dir: &Path) -> TestResult {
     let (table, _) = peer.open(Some("people")).await?;
     for number in 0..3000u32 {
         let key = format!("key {number}");
-        peer.put(table, key.as_bytes(), &[number as u8; 500]).await?;
+        peer.put(table, key.as_bytes(), &[number as u8; 500])
+            .await?;
     }
     assert_eq!(server.stop()?.code(), Some(0));
     Ok(())
@@ -43,7 +44,10 @@ async fn a_check_names_what_is_damaged_and_a_repair_keeps_the_rest() -> TestResu
     fill(dir.path()).await?;
     let (code, text) = examine(dir.path(), &["--check"])?;
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("1 tables, 1 runs with 3000 records"), "{text}");
+    assert!(
+        text.contains("1 tables, 1 runs with 3000 records"),
+        "{text}"
+    );
     assert!(text.contains("all is as it was written"), "{text}");
 
     let run = only_run(dir.path())?;
@@ -62,7 +66,10 @@ async fn a_check_names_what_is_damaged_and_a_repair_keeps_the_rest() -> TestResu
 
     let (code, text) = examine(dir.path(), &["--repair"])?;
     assert_eq!(code, Some(1), "something was left out: {text}");
-    assert!(text.contains(&named) && text.contains("damaged files are in"), "{text}");
+    assert!(
+        text.contains(&named) && text.contains("damaged files are in"),
+        "{text}"
+    );
     let (code, text) = examine(dir.path(), &["--check"])?;
     assert_eq!(code, Some(0), "{text}");
     let (code, text) = examine(dir.path(), &["--repair"])?;

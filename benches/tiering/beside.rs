@@ -83,7 +83,9 @@ impl Work<'_> {
         let begin = Instant::now();
         let (mut latencies, seconds) = thread::scope(|scope| {
             let load = scope.spawn(|| {
-                let done = self.load(served.server.address()).map_err(|error| error.to_string());
+                let done = self
+                    .load(served.server.address())
+                    .map_err(|error| error.to_string());
                 loaded.store(true, Relaxed);
                 done.map(|()| begin.elapsed().as_secs_f64())
             });
@@ -127,7 +129,10 @@ impl Work<'_> {
         let numbers: Vec<u64> = (0..WORKING_SET).collect();
         for _ in 0..READS_BEFORE {
             for batch in numbers.chunks(BATCH_KEYS) {
-                let keys: Vec<_> = batch.iter().map(|&number| self.entries.key(number)).collect();
+                let keys: Vec<_> = batch
+                    .iter()
+                    .map(|&number| self.entries.key(number))
+                    .collect();
                 self.check(batch, &reader.get_many(&keys)?)?;
             }
         }
@@ -175,7 +180,10 @@ impl Work<'_> {
         let begin = Instant::now();
         while begin.elapsed() < self.span {
             let numbers: Vec<u64> = (0..keys_at_once).map(|_| pick.draw(random)).collect();
-            let keys: Vec<_> = numbers.iter().map(|&number| self.entries.key(number)).collect();
+            let keys: Vec<_> = numbers
+                .iter()
+                .map(|&number| self.entries.key(number))
+                .collect();
             let values = latencies.time(|| reader.get_many(&keys))?;
             self.check(&numbers, &values)?;
             answers += values.len();

@@ -130,7 +130,9 @@ pub(crate) fn examine(py: Python<'_>, arguments: Vec<String>) -> PyResult<Option
     let args = parse(arguments)?;
     let (checks, repairs) = (args.check, args.repair);
     if args.json {
-        return Err(PyValueError::new_err("--json is an option of the program rhash-server"));
+        return Err(PyValueError::new_err(
+            "--json is an option of the program rhash-server",
+        ));
     }
     let store = config(args)?.store;
     let examined = py.detach(|| match (checks, repairs) {

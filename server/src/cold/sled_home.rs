@@ -7,6 +7,7 @@
 
 use std::{
     ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
         Arc,
@@ -286,7 +287,16 @@ fn open_sled(path: &Path, cache_bytes: u64) -> Result<sled::Db, ColdError> {
         .mode(sled::Mode::LowSpace)
         .use_compression(false)
         .flush_every_ms(None);
-    open_once_unlocked(&config).map_err(|error| widen("open", path, error))
+    // sled panics over some damage, where it should say what it found.
+    let opened = catch_unwind(AssertUnwindSafe(|| open_once_unlocked(&config)));
+    match opened {
+        Ok(opened) => opened.map_err(|error| widen("open", path, error)),
+        Err(_panic) => Err(ColdError::Sled {
+            action: "open",
+            path: path.to_path_buf(),
+            source: "it is damaged, and sled panicked over it".into(),
+        }),
+    }
 }
 
 /// Opens the database once its lock is free. The data directory is locked for this server alone, so

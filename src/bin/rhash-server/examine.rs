@@ -6,9 +6,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rhash_server::{
-    store::{CheckReport, Damage, RepairReport, StoreConfig, check, repair},
-};
+use rhash_server::store::{CheckReport, Damage, RepairReport, StoreConfig, check, repair};
 use serde_json::{Value, json};
 
 /// Checks the directory; says whether all in it is as it was written.

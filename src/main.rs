@@ -24,8 +24,8 @@ use clap::Parser;
 use self::{
     cli::{Cli, Command},
     command::{
-        backup, bench as bench_command, index as index_command, search, serve, server_info, table, term,
-        token,
+        backup, bench as bench_command, index as index_command, search, serve, server_info, table,
+        term, token,
     },
     connection::{Intent, Session},
     failure::Outcome,

@@ -23,4 +23,6 @@ pub mod handshake;
 
 pub use packed::{Keys, Op, Ops, Outcome, Outcomes, PageEntry, Slot, Values};
 pub use request::{Call, OpenMode, Request, ScanWhat, TableId, TableKind};
-pub use response::{BackupInfo, ErrorCode, LimitInfo, Notice, Response, Stats, TableInfo, WireError};
+pub use response::{
+    BackupInfo, ErrorCode, LimitInfo, Notice, Response, Stats, TableInfo, WireError,
+};

@@ -341,9 +341,11 @@ impl Shared {
     async fn bounded<T>(&self, patience: Patience, wait: impl Future<Output = T>) -> Result<T> {
         match patience {
             Patience::Endless => Ok(wait.await),
-            Patience::Bounded | Patience::Once => tokio::time::timeout(self.config.request_timeout, wait)
-                .await
-                .map_err(|_elapsed| self.timed_out()),
+            Patience::Bounded | Patience::Once => {
+                tokio::time::timeout(self.config.request_timeout, wait)
+                    .await
+                    .map_err(|_elapsed| self.timed_out())
+            }
         }
     }
 

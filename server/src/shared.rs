@@ -3,9 +3,7 @@
 use std::sync::{OnceLock, atomic::AtomicBool};
 
 use parking_lot::Mutex;
-use rhash_protocol::{
-    Durability, ErrorCode, TableId, WireError, limits::ERROR_TEXT_BYTES_MAX,
-};
+use rhash_protocol::{Durability, ErrorCode, TableId, WireError, limits::ERROR_TEXT_BYTES_MAX};
 
 use crate::{
     cold::{ColdError, ColdStore, is_disk_full},

@@ -10,9 +10,7 @@ use std::sync::{
 use super::{
     cursor::RunCursor,
     error::ColdError,
-    format::{
-        CRC_BYTES, ENTRY_BYTES, FOOTER_BYTES, FORMAT, Footer, RunSummary, Section, unseal,
-    },
+    format::{CRC_BYTES, ENTRY_BYTES, FOOTER_BYTES, FORMAT, Footer, RunSummary, Section, unseal},
     hashes::HashCursor,
     home::{Home, RunBytes},
     leaf::Leaf,

@@ -136,11 +136,7 @@ impl Run {
         any.then_some(records)
     }
 
-    fn visit_records(
-        &self,
-        records: &[u8],
-        visitor: &mut dyn RunVisitor,
-    ) -> Result<(), ColdError> {
+    fn visit_records(&self, records: &[u8], visitor: &mut dyn RunVisitor) -> Result<(), ColdError> {
         let (mut at, mut key, mut hash) = (0, 0..0, KeyHash { place: 0, check: 0 });
         while let Some(record) = decode_record(records, at) {
             at = record.part_end;

@@ -7,9 +7,7 @@ use super::{
     disk::Room,
     error::ColdError,
     filter::filter_hash,
-    format::{
-        BLOCK_END_BYTES, CONTINUES, CRC_BYTES, Footer, RunSummary, Section, end_block, seal,
-    },
+    format::{BLOCK_END_BYTES, CONTINUES, CRC_BYTES, Footer, RunSummary, Section, end_block, seal},
     home::{Home, RunSink, Shape},
     leaf::LeafBuilder,
     record::{RECORD_OVERHEAD_MAX, Record, RecordKind, Tag, check_lengths, push_record},

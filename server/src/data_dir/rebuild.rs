@@ -8,11 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rhash_protocol::TableId;
 
-use super::{
-    edit::TableState,
-    manifest::State,
-    note::Named,
-};
+use super::{edit::TableState, manifest::State, note::Named};
 use crate::{
     cold::RunId,
     log::Lsn,
@@ -83,9 +79,7 @@ fn table_of(mut runs: Vec<&NotedRun>, emptied: Lsn) -> Option<TableState> {
     let newest = runs.iter().max_by_key(|run| run.id)?;
     let mut table = newest.note.table.bare();
     for run in &runs {
-        table
-            .marks
-            .raise_within(&run.note.table.marks, 0, u64::MAX);
+        table.marks.raise_within(&run.note.table.marks, 0, u64::MAX);
     }
     table.ranges = ranges_of(&runs);
     Some(table)

@@ -247,9 +247,7 @@ where
                 true => "not a record, and sound ones follow",
             };
             (self.on_damage)(damaged(files.path(first), offset, lsn, what))?;
-            let next = reader
-                .resume(lsn)
-                .map_err(io_error(files, "read", first))?;
+            let next = reader.resume(lsn).map_err(io_error(files, "read", first))?;
             let Some(next) = next else {
                 break;
             };

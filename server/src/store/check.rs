@@ -334,7 +334,8 @@ pub(super) fn damage_of_log(error: &LogError) -> Damage {
             (Some(path), Some(*offset), what)
         }
         LogError::Missing { path, lsn } => {
-            let what = format!("it is missing, and with it what was acknowledged from record {lsn} on");
+            let what =
+                format!("it is missing, and with it what was acknowledged from record {lsn} on");
             (Some(path), None, what)
         }
         LogError::Refused { path, lsn, text } => {

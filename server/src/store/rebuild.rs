@@ -97,7 +97,9 @@ fn noted_runs(cold: &ColdStore) -> Result<(Vec<NotedRun>, Vec<Unclear>), StoreEr
             }
             .to_owned(),
             // What may be gone another time is not guessed at.
-            Err(error @ (ColdError::Io { .. } | ColdError::Sled { .. })) => return Err(error.into()),
+            Err(error @ (ColdError::Io { .. } | ColdError::Sled { .. })) => {
+                return Err(error.into());
+            }
             Err(error) => error_text(&error),
         };
         unclear.push(Unclear {

@@ -6,8 +6,8 @@ use fastrand::Rng;
 use rhash_protocol::{Op, TableKind};
 
 use super::support::{
-    Came, assert_sound, contains, first_seed, get, open, open_logged, open_table, scan, sequences, tiny, wait,
-    write,
+    Came, assert_sound, contains, first_seed, get, open, open_logged, open_table, scan, sequences,
+    tiny, wait, write,
 };
 use crate::{
     hot::{SWEEPS, Sweep},

@@ -22,11 +22,7 @@ pub mod assembler;
 pub mod handshake;
 
 pub use packed::{Keys, Op, Ops, Outcome, Outcomes, PageEntry, Slot, Values};
-<<<<<<< HEAD
 pub use request::{Call, Durability, OpenMode, Request, ScanWhat, TableId, TableKind};
-=======
-pub use request::{Call, OpenMode, Request, ScanWhat, TableId, TableKind};
->>>>>>> h4
 pub use response::{
     BackupInfo, ErrorCode, LimitInfo, Notice, Response, Stats, TableInfo, WireError,
 };

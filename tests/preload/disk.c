@@ -81,7 +81,8 @@ struct control {
     uint64_t from;    /* the number of the first call that fails, from 1 */
     uint64_t count;   /* how many fail from there */
     uint32_t growing; /* a full disk: only what needs more room than there is fails */
-    uint32_t halves;  /* every other write that would fail is cut short instead */
+    uint32_t mildly;  /* every other write that would fail is cut short instead; what was read to its end once lies in
+                         the page cache, and is read again without an error */
     _Atomic uint64_t seen; /* calls since it was armed, … */
     _Atomic uint64_t hits; /* … and those that failed */
     _Atomic int64_t room;  /* what a full disk has left: what is given back can be taken again */
@@ -111,6 +112,8 @@ static struct {
     uint32_t file;
 } inodes[INODES_MAX];
 static uint32_t last_file = ROOT_ID;
+/* Which files were read to their end. */
+static _Atomic uint8_t read_through[INODES_MAX];
 static uint64_t last_sync;
 
 static void die(const char *why)
@@ -357,7 +360,7 @@ static size_t write_fault(int fd, size_t bytes, uint64_t offset, int *error)
     *error = fault(WRITE, class_of_fd(fd));
     if (*error == 0)
         return bytes;
-    if (c->halves && bytes > 1 && atomic_load(&c->hits) % 2 == 1)
+    if (c->mildly && bytes > 1 && atomic_load(&c->hits) % 2 == 1)
         return bytes / 2;
     return 0;
 }
@@ -853,13 +856,24 @@ int mkdirat(int at, const char *path, mode_t mode)
 
 static int read_fault(int fd)
 {
-    return file_of(fd) == 0 ? 0 : fault(READ, class_of_fd(fd));
+    uint32_t file = file_of(fd);
+    if (file == 0 || control == NULL)
+        return 0;
+    if (control->mildly && atomic_load(&read_through[file % INODES_MAX]))
+        return 0;
+    return fault(READ, class_of_fd(fd));
 }
 
 ssize_t read(int fd, void *bytes, size_t count)
 {
     int error = read_fault(fd);
-    return error != 0 ? fail(error) : syscall(SYS_read, fd, bytes, count);
+    if (error != 0)
+        return fail(error);
+    ssize_t done = syscall(SYS_read, fd, bytes, count);
+    uint32_t file = file_of(fd);
+    if (file != 0 && done == 0 && count > 0)
+        atomic_store(&read_through[file % INODES_MAX], 1);
+    return done;
 }
 
 ssize_t readv(int fd, const struct iovec *parts, int count)

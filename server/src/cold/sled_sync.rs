@@ -6,7 +6,7 @@
 //! does not open. So this program has a function of that name, which the linker prefers to the C
 //! library's, and which syncs the file; nothing else in it calls it.
 
-use libc::{c_int, c_uint, off64_t};
+use libc::{c_int, c_uint};
 
 /// Syncs the whole file, whatever part is asked for.
 #[unsafe(no_mangle)]
@@ -14,18 +14,13 @@ use libc::{c_int, c_uint, off64_t};
     unsafe_code,
     reason = "taking the place of a function of the C library"
 )]
-extern "C" fn sync_file_range(
-    file: c_int,
-    _offset: off64_t,
-    _bytes: off64_t,
-    _flags: c_uint,
-) -> c_int {
+extern "C" fn sync_file_range(file: c_int, _offset: i64, _bytes: i64, _flags: c_uint) -> c_int {
     // SAFETY: it takes a descriptor, whatever that is, and says what is wrong with it.
     unsafe { libc::fdatasync(file) }
 }
 
 /// Keeps the function in the program, or the linker would not look for it here.
 pub(super) fn link() {
-    let function: extern "C" fn(c_int, off64_t, off64_t, c_uint) -> c_int = sync_file_range;
+    let function: extern "C" fn(c_int, i64, i64, c_uint) -> c_int = sync_file_range;
     std::hint::black_box(function);
 }

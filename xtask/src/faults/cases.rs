@@ -86,7 +86,8 @@ pub(super) fn cases(quick: bool) -> Vec<Case> {
                             from,
                             count,
                             growing: false,
-                            halves: kinds == WRITE && count > 1,
+                            mildly: (kinds == WRITE && count > 1)
+                                || (kinds == READ && phase == Phase::Starting),
                         };
                         let name = format!("{kind} {error_name} {class} {position}");
                         let group = format!("{kind} {error_name}");
@@ -147,7 +148,7 @@ fn full_disks() -> Vec<Case> {
                 from: 1,
                 count: u64::MAX,
                 growing: true,
-                halves: false,
+                mildly: false,
             };
             let name = format!("no room for {class}, {level}");
             let full = case(Phase::Running, "a full disk".to_owned(), name, fault, 0);
@@ -176,7 +177,7 @@ fn before_cuts() -> Vec<Case> {
                     from,
                     count,
                     growing: false,
-                    halves: false,
+                    mildly: false,
                 };
                 let name = format!("{kind} EIO {class} {position}");
                 let group = format!("{kind} EIO");

@@ -45,8 +45,9 @@ pub(super) struct Fault {
     pub(super) count: u64,
     /// The disk is full: only what needs more room than was given back meanwhile fails.
     pub(super) growing: bool,
-    /// Every other write that would fail is cut short.
-    pub(super) halves: bool,
+    /// Every other write that would fail is cut short; what was read to its end once is in the page cache, and is
+    /// read again without an error.
+    pub(super) mildly: bool,
 }
 
 /// The file.
@@ -86,7 +87,7 @@ impl Control {
         for number in [fault.from, fault.count] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        for flag in [fault.growing, fault.halves] {
+        for flag in [fault.growing, fault.mildly] {
             bytes.extend_from_slice(&u32::from(flag).to_le_bytes());
         }
         bytes.resize(BYTES, 0);
@@ -132,7 +133,7 @@ mod tests {
             from: 7,
             count: u64::MAX,
             growing: false,
-            halves: true,
+            mildly: true,
         };
         control.arm(&fault).unwrap();
         let bytes = std::fs::read(control.path()).unwrap();

@@ -391,7 +391,7 @@ impl<'a> Case<'a> {
         let any = [
             "IDENTITY",
             "MANIFEST",
-            ".log",
+            "/log",
             "run ",
             ".run",
             "sled",

@@ -158,12 +158,18 @@ impl Start<'_> {
         let stopped = server.stop(WAIT)?;
         let memory = sampler.finish()?;
         let started = started?;
+        // What is built without optimization is not timed.
+        let is_timed = !cfg!(debug_assertions);
+        let is_soon = started.seconds_answered < options.within.as_secs_f64();
         checks.check(
             "it answers soon after its start",
-            started.is_right && started.seconds_answered < options.within.as_secs_f64(),
+            started.is_right && (is_soon || !is_timed),
             format!(
-                "{:.2} s from its first step to the answer to a get, ready after {:.2} s, of {:?}",
-                started.seconds_answered, started.seconds_ready, options.within
+                "{:.2} s from its first step to the answer to a get, ready after {:.2} s, of {:?}{}",
+                started.seconds_answered,
+                started.seconds_ready,
+                options.within,
+                if is_timed { "" } else { ", a debug build, which is not judged" },
             ),
         );
         let most = memory["own_bytes_max"].as_u64().unwrap_or(u64::MAX);

@@ -113,6 +113,8 @@ pub(crate) enum Edit {
     Started { next_table: TableId },
     /// So many bytes of the file were on stable storage before this was written.
     Synced { bytes: u64 },
+    /// Runs have what the log says up to this record, some of it without a mark.
+    Told { lsn: Lsn },
 }
 
 pub(super) fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
@@ -155,6 +157,7 @@ pub(super) fn push_edit(out: &mut Vec<u8>, edit: &Edit) {
         Edit::Stopped { next_table } => push_numbers(&mut payload, 7, &[*next_table]),
         Edit::Started { next_table } => push_numbers(&mut payload, 8, &[*next_table]),
         Edit::Synced { bytes } => push_numbers(&mut payload, 13, &[*bytes]),
+        Edit::Told { lsn } => push_numbers(&mut payload, 20, &[*lsn]),
     }
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     out.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
@@ -246,6 +249,7 @@ pub(super) fn read_edit(mut payload: &[u8]) -> Result<Edit, Malformed> {
         7 => Edit::Stopped { next_table: id },
         8 => Edit::Started { next_table: id },
         13 => Edit::Synced { bytes: id },
+        20 => Edit::Told { lsn: id },
         _ => return Err(Malformed("an unknown edit")),
     };
     if bytes.is_empty() {

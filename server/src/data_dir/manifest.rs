@@ -54,6 +54,8 @@ pub(crate) struct State {
     pub(crate) checkpoint: Lsn,
     /// There must be a log that goes on from there.
     pub(crate) logs: bool,
+    /// The last record after that of which a run has anything, with a mark or without; 0 for none.
+    pub(crate) told: Lsn,
 }
 
 /// The open manifest.
@@ -252,7 +254,8 @@ impl State {
     pub(crate) fn last_told(&self) -> Lsn {
         let tables = self.tables.values();
         let told = tables.map(|table| table.marks.highest().max(table.emptied));
-        told.max().unwrap_or(0).max(self.checkpoint)
+        let told = told.max().unwrap_or(0);
+        told.max(self.told).max(self.checkpoint)
     }
 
     /// The bytes of a manifest that says this and no more.
@@ -283,10 +286,14 @@ impl State {
                 first,
                 last,
                 marks,
-            } => self.change(id, |table| {
-                table.ranges.add(&run, first, last);
-                marks.iter().for_each(|mark| table.marks.raise(mark));
-            }),
+            } => {
+                let told = marks.iter().map(|mark| mark.lsn).max().unwrap_or(0);
+                self.told = self.told.max(told);
+                self.change(id, |table| {
+                    table.ranges.add(&run, first, last);
+                    marks.iter().for_each(|mark| table.marks.raise(mark));
+                });
+            }
             Edit::Merged {
                 id,
                 first,
@@ -299,6 +306,9 @@ impl State {
             Edit::Checkpoint { lsn, logs } => {
                 self.checkpoint = lsn;
                 self.logs = logs;
+                if self.told <= lsn {
+                    self.told = 0;
+                }
                 for table in self.tables.values_mut() {
                     table.marks.forget(lsn);
                 }
@@ -309,6 +319,7 @@ impl State {
             }
             Edit::Started { next_table } => self.next_table = self.next_table.max(next_table),
             Edit::Synced { .. } => {}
+            Edit::Told { lsn } => self.told = self.told.max(lsn),
         }
         fits
     }
@@ -340,6 +351,9 @@ fn encode(state: &State) -> Vec<u8> {
             logs: state.logs,
         },
     );
+    if state.told > 0 {
+        push_edit(&mut bytes, &Edit::Told { lsn: state.told });
+    }
     for (&id, state) in &state.tables {
         push_edit(
             &mut bytes,

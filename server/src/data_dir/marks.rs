@@ -20,6 +20,18 @@ pub(crate) struct Mark {
     pub(crate) lsn: Lsn,
 }
 
+impl Mark {
+    /// The mark of no place: it says only that a run has something of the log up to this record, so that the log must
+    /// have it.
+    pub(crate) fn of_no_place(lsn: Lsn) -> Self {
+        Self {
+            first: 1,
+            last: 0,
+            lsn,
+        }
+    }
+}
+
 /// The marks of a table. Where nothing was spilled since the last checkpoint there is none, which is
 /// number 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -374,6 +374,7 @@ pub(super) fn check_log(
     let must_be = state.filter(|state| state.logs);
     let files = existing_log(config, dir)?.map(ReadOnly);
     let oldest = files.as_ref().map(ReadOnly::oldest).transpose()?.flatten();
+    let mut is_there = false;
     if let (Some(files), Some(oldest)) = (&files, oldest) {
         let wanted = state.map_or(Wanted::from(oldest), wanted);
         let mark = hasher.hash(b"rhash log").check;
@@ -394,7 +395,10 @@ pub(super) fn check_log(
                 torn.bytes
             ));
         }
-    } else if let Some(state) = must_be {
+        // A start removes what has not even a header, and then misses it.
+        is_there = !found.segments.is_empty();
+    }
+    if let (Some(state), false) = (must_be, is_there) {
         report.add(Damage {
             place: dir.join("log").display().to_string(),
             offset: None,

@@ -24,7 +24,7 @@ use crate::{
     background,
     cold::{Claim, ColdError, ColdStore, Purpose, RecordSource, Run},
     counters::count,
-    data_dir::manifest::Edit,
+    data_dir::{Mark, manifest::Edit},
     governor::{Bell, LOOK_EVERY},
     hot::{Frozen, FrozenSource, Sweep},
     log::{Log, Lsn},
@@ -370,7 +370,7 @@ impl Table {
                 run: run.id(),
                 first,
                 last,
-                marks: pieces.iter().filter_map(|piece| piece.mark()).collect(),
+                marks: marks_of(pieces),
             };
             if let Err(error) = self.shared.record(edit) {
                 run.remove_on_drop();
@@ -411,6 +411,17 @@ impl Drop for FailsInPanic<'_> {
             log.fail("a spill failed inside the server");
         }
     }
+}
+
+/// What the manifest says of the log with a run of these. Deletes alone have no mark; but without the writes before them
+/// in the log, a replay would put what it has above deletes that came after.
+fn marks_of(pieces: &[Arc<Frozen>]) -> Vec<Mark> {
+    let mut marks: Vec<Mark> = pieces.iter().filter_map(|piece| piece.mark()).collect();
+    let through = last_record(pieces);
+    if through > 0 && marks.iter().all(|mark| mark.lsn < through) {
+        marks.push(Mark::of_no_place(through));
+    }
+    marks
 }
 
 /// The last record of the log that may be in pieces; 0 for none.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use rhash_client::{BytesCodec, Client, Counter, Error, List, RemoteHash};
+use rhash_client::Durability::{self, Always, EverySec};
+use rhash_client::{BytesCodec, Client, Counter, Error, List, RemoteHash, TableBuilder};
 
 /// Keys of each client and table.
 const KEYS: u64 = 3000;
@@ -33,6 +34,22 @@ pub(super) struct Shared {
     pub(super) stop: AtomicBool,
     pub(super) operations: AtomicU64,
     pub(super) answers: AtomicU64,
+}
+
+/// Whose durability tables have.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Levels {
+    OfServer,
+    Own,
+}
+
+impl Levels {
+    fn table(self, client: &Client, name: &str, own: Durability) -> TableBuilder {
+        match self {
+            Self::OfServer => client.table(name),
+            Self::Own => client.table(name).durability(own),
+        }
+    }
 }
 
 /// One client, and what its tables must hold.
@@ -71,6 +88,7 @@ impl Writer {
         address: &str,
         number: u64,
         seed: u64,
+        levels: Levels,
         shared: Arc<Shared>,
     ) -> Result<Self, Error> {
         let client = Client::builder()
@@ -84,9 +102,9 @@ impl Writer {
             number,
             draws: Draws(seed.wrapping_mul(31).wrapping_add(number)),
             shared,
-            values: client.table("values").open().await?,
-            lists: client.table("lists").open().await?,
-            counters: client.table("counters").open().await?,
+            values: levels.table(&client, "values", Always).open().await?,
+            lists: levels.table(&client, "lists", EverySec).open().await?,
+            counters: levels.table(&client, "counters", Always).open().await?,
             client,
             in_values: BTreeMap::new(),
             in_lists: BTreeMap::new(),

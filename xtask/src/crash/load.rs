@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rhash_client::Durability::{self, Always, EverySec};
-use rhash_client::{BytesCodec, Client, Counter, Error, List, RemoteHash, TableBuilder};
+use rhash_client::{BytesCodec, Client, Counter, Error, ErrorKind, List, RemoteHash, TableBuilder};
 
 /// Keys of each client and table.
 const KEYS: u64 = 3000;
@@ -50,6 +50,16 @@ impl Levels {
             Self::Own => client.table(name).durability(own),
         }
     }
+
+    async fn scratch(self, client: &Client) -> Result<Option<Values>, Error> {
+        Ok(match self {
+            Self::OfServer => None,
+            Self::Own => {
+                let table = client.table("scratch").durability(Durability::None);
+                Some(table.open().await?)
+            }
+        })
+    }
 }
 
 /// One client, and what its tables must hold.
@@ -61,6 +71,9 @@ pub(super) struct Writer {
     values: Values,
     lists: Lists,
     counters: Counters,
+    /// Where tables have levels of their own, one that is not logged: its requests come between those of the
+    /// others, and what is in it nobody asks.
+    scratch: Option<Values>,
     in_values: BTreeMap<u64, Vec<u8>>,
     in_lists: BTreeMap<u64, Vec<u64>>,
     in_counters: BTreeMap<u64, i64>,
@@ -105,6 +118,7 @@ impl Writer {
             values: levels.table(&client, "values", Always).open().await?,
             lists: levels.table(&client, "lists", EverySec).open().await?,
             counters: levels.table(&client, "counters", Always).open().await?,
+            scratch: levels.scratch(&client).await?,
             client,
             in_values: BTreeMap::new(),
             in_lists: BTreeMap::new(),
@@ -121,11 +135,31 @@ impl Writer {
             for _ in 0..self.draws.below(BATCH) {
                 self.step().await.map_err(text)?;
             }
-            self.client.flush().await.map_err(text)?;
+            self.flush().await.map_err(text)?;
         }
         self.check_all().await.map_err(text)?;
         self.client.shutdown().await.map_err(text)?;
         self.wrong.map_or(Ok(()), Err)
+    }
+
+    /// Brings all that is cached to the server, and something to the table that is not logged, which is open no
+    /// more after a crash.
+    async fn flush(&mut self) -> Result<(), Error> {
+        let Some(scratch) = &self.scratch else {
+            return self.client.flush().await;
+        };
+        let value = [7; 300];
+        let mut flushed = scratch.insert(&name(self.number), &value[..]).await;
+        if flushed.is_ok() {
+            flushed = self.client.flush().await;
+        }
+        match flushed {
+            Err(error) if error.kind() == ErrorKind::TableClosed => {
+                self.scratch = Levels::Own.scratch(&self.client).await?;
+                self.client.flush().await
+            }
+            flushed => flushed,
+        }
     }
 
     fn key(&mut self) -> u64 {

@@ -18,7 +18,7 @@ use crate::checklist::Checklist;
 use crate::failure::Failure;
 use crate::server::Server;
 use crate::{place, soak};
-use load::{Draws, Shared, Writer};
+use load::{Draws, Levels, Shared, Writer};
 use options::Options;
 
 /// Clients that write at the same time.
@@ -33,6 +33,10 @@ const KILLED_AT_START: u64 = 6;
 const START_MS_MAX: u64 = 60;
 /// One of so many is stopped and not killed.
 const STOPPED: u64 = 10;
+
+/// The levels of servers, one after the other, where tables have their own. The first one keeps a log, so that new
+/// tables can have any.
+const LEVELS_IN_TURN: [&str; 3] = ["everysec", "none", "always"];
 
 /// No start, stop or call takes longer.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -136,7 +140,11 @@ impl Crash<'_> {
             .arg("--log-limit")
             .arg(self.options.log_limit_bytes.to_string());
         command.arg("--data").arg(self.stage.join("data"));
-        command.args(["--durability", self.level, "--log", "info"]);
+        let level = match self.level {
+            options::OWN => LEVELS_IN_TURN[number as usize % LEVELS_IN_TURN.len()],
+            level => level,
+        };
+        command.args(["--durability", level, "--log", "info"]);
         let log = self.stage.join(format!("server-{number}.log"));
         Server::start_at(&mut command, &self.address, &log)
     }
@@ -149,7 +157,11 @@ impl Crash<'_> {
         let mut writers = JoinSet::new();
         for number in 0..WRITERS {
             let seed = self.options.seed;
-            let writer = Writer::connect(&self.address, number, seed, Arc::clone(shared));
+            let levels = match self.level {
+                options::OWN => Levels::Own,
+                _ => Levels::OfServer,
+            };
+            let writer = Writer::connect(&self.address, number, seed, levels, Arc::clone(shared));
             let writer = runtime
                 .block_on(writer)
                 .map_err(|error| Failure::new("a writer", error))?;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use rhash_client::{BytesCodec, Client, Counter, Error, List, RemoteHash};
+use rhash_client::Durability::{self, Always, EverySec};
+use rhash_client::{BytesCodec, Client, Counter, Error, ErrorKind, List, RemoteHash, TableBuilder};
 
 /// Keys of each client and table.
 const KEYS: u64 = 3000;
@@ -35,6 +36,32 @@ pub(super) struct Shared {
     pub(super) answers: AtomicU64,
 }
 
+/// Whose durability tables have.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Levels {
+    OfServer,
+    Own,
+}
+
+impl Levels {
+    fn table(self, client: &Client, name: &str, own: Durability) -> TableBuilder {
+        match self {
+            Self::OfServer => client.table(name),
+            Self::Own => client.table(name).durability(own),
+        }
+    }
+
+    async fn scratch(self, client: &Client) -> Result<Option<Values>, Error> {
+        Ok(match self {
+            Self::OfServer => None,
+            Self::Own => {
+                let table = client.table("scratch").durability(Durability::None);
+                Some(table.open().await?)
+            }
+        })
+    }
+}
+
 /// One client, and what its tables must hold.
 pub(super) struct Writer {
     number: u64,
@@ -44,6 +71,9 @@ pub(super) struct Writer {
     values: Values,
     lists: Lists,
     counters: Counters,
+    /// Where tables have levels of their own, one that is not logged: its requests come between those of the
+    /// others, and what is in it nobody asks.
+    scratch: Option<Values>,
     in_values: BTreeMap<u64, Vec<u8>>,
     in_lists: BTreeMap<u64, Vec<u64>>,
     in_counters: BTreeMap<u64, i64>,
@@ -71,6 +101,7 @@ impl Writer {
         address: &str,
         number: u64,
         seed: u64,
+        levels: Levels,
         shared: Arc<Shared>,
     ) -> Result<Self, Error> {
         let client = Client::builder()
@@ -84,9 +115,10 @@ impl Writer {
             number,
             draws: Draws(seed.wrapping_mul(31).wrapping_add(number)),
             shared,
-            values: client.table("values").open().await?,
-            lists: client.table("lists").open().await?,
-            counters: client.table("counters").open().await?,
+            values: levels.table(&client, "values", Always).open().await?,
+            lists: levels.table(&client, "lists", EverySec).open().await?,
+            counters: levels.table(&client, "counters", Always).open().await?,
+            scratch: levels.scratch(&client).await?,
             client,
             in_values: BTreeMap::new(),
             in_lists: BTreeMap::new(),
@@ -103,11 +135,31 @@ impl Writer {
             for _ in 0..self.draws.below(BATCH) {
                 self.step().await.map_err(text)?;
             }
-            self.client.flush().await.map_err(text)?;
+            self.flush().await.map_err(text)?;
         }
         self.check_all().await.map_err(text)?;
         self.client.shutdown().await.map_err(text)?;
         self.wrong.map_or(Ok(()), Err)
+    }
+
+    /// Brings all that is cached to the server, and something to the table that is not logged, which is open no
+    /// more after a crash.
+    async fn flush(&mut self) -> Result<(), Error> {
+        let Some(scratch) = &self.scratch else {
+            return self.client.flush().await;
+        };
+        let value = [7; 300];
+        let mut flushed = scratch.insert(&name(self.number), &value[..]).await;
+        if flushed.is_ok() {
+            flushed = self.client.flush().await;
+        }
+        match flushed {
+            Err(error) if error.kind() == ErrorKind::TableClosed => {
+                self.scratch = Levels::Own.scratch(&self.client).await?;
+                self.client.flush().await
+            }
+            flushed => flushed,
+        }
     }
 
     fn key(&mut self) -> u64 {

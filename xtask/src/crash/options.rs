@@ -17,13 +17,17 @@ the journal as it comes, and in the end all that is in the tables.
 
 Options:
   --kills COUNT         How often, for each level [default: 300]
-  --durability LEVEL    everysec or always; both if nothing is said
+  --durability LEVEL    everysec, always, or own: tables with levels of their own, on servers whose level
+                        changes from start to start; all three if nothing is said
   --mem-limit SIZE      The server's memory limit [default: 24M]
   --log-limit SIZE      What its log may take: small ones are cut often [default: 8M]
   --seed NUMBER         Where random draws begin [default: 1]
   --debug               Take the build of the tests
   --bin-dir DIR         Take binaries that are there
   -h, --help            Print this help";
+
+/// In the place of a level: tables have their own.
+pub(super) const OWN: &str = "own";
 
 /// What was asked for.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ impl Options {
     pub(super) fn parse(arguments: &[String]) -> Result<Option<Self>, Failure> {
         let mut options = Self {
             kills: 300,
-            levels: vec!["everysec".to_owned(), "always".to_owned()],
+            levels: ["everysec", "always", OWN].map(str::to_owned).to_vec(),
             mem_limit_bytes: 24 << 20,
             log_limit_bytes: 8 << 20,
             seed: 1,
@@ -60,9 +64,11 @@ impl Options {
                 "--debug" => options.debug = true,
                 "--kills" => options.kills = number(option, value()?)?,
                 "--durability" => match value()? {
-                    level @ ("everysec" | "always") => options.levels = vec![level.to_owned()],
+                    level @ ("everysec" | "always" | OWN) => {
+                        options.levels = vec![level.to_owned()];
+                    }
                     other => {
-                        let text = format!("--durability {other} is neither everysec nor always");
+                        let text = format!("--durability {other} is not everysec, always or own");
                         return Err(Failure::Usage(text));
                     }
                 },

@@ -237,6 +237,11 @@ impl Store {
             None => since,
         };
         self.write_down(through, since)?;
+        if let Some(log) = self.shared.log.get() {
+            // IMPORTANT: what the new segment tells of sessions and tables is on stable storage before the old ones
+            // go, or a power cut could leave neither.
+            log.sync_through(log.last())?;
+        }
         if let Some(log) = self.shared.log.get()
             && let Err(error) = log.cut(through)
         {

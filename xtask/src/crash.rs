@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 
 use crate::checklist::Checklist;
 use crate::failure::Failure;
+use crate::place;
 use crate::server::Server;
-use crate::{place, soak};
 use load::{Draws, Levels, Shared, Writer};
 use options::Options;
 
@@ -47,10 +47,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         say!("{}", options::HELP);
         return Ok(());
     };
-    let binaries = match options.debug {
-        false => place::binaries(options.bin_dir.as_deref(), DEADLINE * 6)?,
-        true => soak::debug_binaries()?,
-    };
+    let given = options.bin_dir.as_deref();
+    let binaries = place::binaries_of(options.debug, given, DEADLINE * 6)?;
     let mut checks = Checklist::default();
     for level in &options.levels {
         let stage = place::target_directory()?.join("crash").join(level);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::checklist::Checklist;
 use crate::failure::Failure;
-use crate::{place, soak};
+use crate::place;
 use options::Options;
 use rig::Rig;
 
@@ -32,10 +32,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if options.bin_dir.is_none() && !options.debug && cfg!(debug_assertions) {
         return place::run_released("cuts", arguments, BUILD_DEADLINE, DEADLINE);
     }
-    let binaries = match options.debug {
-        false => place::binaries(options.bin_dir.as_deref(), BUILD_DEADLINE)?,
-        true => soak::debug_binaries()?,
-    };
+    let given = options.bin_dir.as_deref();
+    let binaries = place::binaries_of(options.debug, given, BUILD_DEADLINE)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::checklist::Checklist;
 use crate::failure::Failure;
-use crate::{place, soak};
+use crate::place;
 use content::History;
 use options::Options;
 use tally::Tally;
@@ -45,10 +45,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if options.bin_dir.is_none() && !options.debug && cfg!(debug_assertions) {
         return place::run_released("damage", arguments, DEADLINE, CASES_DEADLINE);
     }
-    let binaries = match options.debug {
-        false => place::binaries(options.bin_dir.as_deref(), DEADLINE)?,
-        true => soak::debug_binaries()?,
-    };
+    let given = options.bin_dir.as_deref();
+    let binaries = place::binaries_of(options.debug, given, DEADLINE)?;
     let binary = binaries.join("rhash-server");
     let work = match &options.work {
         Some(work) => work.clone(),

@@ -24,10 +24,10 @@ use std::time::Instant;
 
 use crate::checklist::Checklist;
 use crate::failure::Failure;
+use crate::place;
 use crate::power::preload::Preload;
 use crate::power::stage::Stage;
 use crate::power::trial::DEADLINE;
-use crate::{place, soak};
 use cases::{Case, Phase};
 use options::Options;
 use outcome::Outcome;
@@ -45,10 +45,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         say!("{}", options::HELP);
         return Ok(());
     };
-    let binaries = match options.debug {
-        false => place::binaries(options.bin_dir.as_deref(), DEADLINE * 30)?,
-        true => soak::debug_binaries()?,
-    };
+    let given = options.bin_dir.as_deref();
+    let binaries = place::binaries_of(options.debug, given, DEADLINE * 30)?;
     let target = place::target_directory()?.join("faults");
     place::empty_directory(&target)?;
     let preload = Preload::build(&target)?;

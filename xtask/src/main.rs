@@ -16,6 +16,7 @@ mod failure;
 mod process;
 mod step;
 mod sizes;
+mod words;
 mod checklist;
 mod server;
 mod sampler;

@@ -21,6 +21,21 @@ pub(crate) fn binaries(given: Option<&Path>, deadline: Duration) -> Result<PathB
     Ok(target_directory()?.join("release"))
 }
 
+/// The binaries of the build that is asked for: the tests' one, built now, or those of [`binaries`].
+pub(crate) fn binaries_of(
+    debug: bool,
+    given: Option<&Path>,
+    deadline: Duration,
+) -> Result<PathBuf, Failure> {
+    if !debug {
+        return binaries(given, deadline);
+    }
+    let mut build = step::cargo();
+    build.args(["build", "--package", "rhash", "--bins"]);
+    step::run("build", &mut build, deadline)?;
+    Ok(target_directory()?.join("debug"))
+}
+
 /// Runs a task with release builds of itself and of rhash.
 pub(crate) fn run_released(
     task: &str,

@@ -31,8 +31,8 @@ use std::time::{Duration, Instant};
 
 use crate::checklist::Checklist;
 use crate::failure::Failure;
+use crate::place;
 use crate::server::Server;
-use crate::{place, soak};
 use disk::Disk;
 use draws::Draws;
 use found::Cut;
@@ -70,10 +70,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         say!("{}", options::HELP);
         return Ok(());
     };
-    let binaries = match options.debug {
-        false => place::binaries(options.bin_dir.as_deref(), DEADLINE * 30)?,
-        true => soak::debug_binaries()?,
-    };
+    let given = options.bin_dir.as_deref();
+    let binaries = place::binaries_of(options.debug, given, DEADLINE * 30)?;
     let stage = Stage::new("power")?;
     let failed = place::target_directory()?.join("power");
     place::empty_directory(&failed)?;

@@ -16,9 +16,9 @@ use rhash_client::Client;
 
 use crate::checklist::Checklist;
 use crate::failure::Failure;
+use crate::place;
 use crate::server::Server;
 use crate::sizes::mebibytes;
-use crate::{place, step};
 use load::{Counts, ENTRY_BYTES, Load};
 use options::Options;
 
@@ -65,10 +65,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         say!("{}", options::HELP);
         return Ok(());
     };
-    let binaries = match options.debug {
-        false => place::binaries(options.bin_dir.as_deref(), DEADLINE * 6)?,
-        true => debug_binaries()?,
-    };
+    let given = options.bin_dir.as_deref();
+    let binaries = place::binaries_of(options.debug, given, DEADLINE * 6)?;
     let stage = place::target_directory()?.join("soak");
     place::empty_directory(&stage)?;
     let mut command = Command::new(binaries.join("rhash-server"));
@@ -92,14 +90,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         format!("{} bytes of warnings", log.len()),
     );
     checks.outcome("soak")
-}
-
-/// The binaries as tests have them built.
-pub(crate) fn debug_binaries() -> Result<std::path::PathBuf, Failure> {
-    let mut build = step::cargo();
-    build.args(["build", "--package", "rhash", "--bins"]);
-    step::run("build", &mut build, DEADLINE * 6)?;
-    Ok(place::target_directory()?.join("debug"))
 }
 
 fn soak(

@@ -12,10 +12,10 @@ use tokio::runtime::Runtime;
 
 use crate::checklist::Checklist;
 use crate::failure::Failure;
+use crate::place;
 use crate::sampler::Sampler;
 use crate::server::Server;
 use crate::sizes::mebibytes;
-use crate::{place, soak};
 use entries::{Looked, Written};
 use options::Options;
 
@@ -38,10 +38,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if options.bin_dir.is_none() && !options.debug && cfg!(debug_assertions) {
         return place::run_released("start", arguments, BUILD_DEADLINE, DEADLINE);
     }
-    let binaries = match options.debug {
-        false => place::binaries(options.bin_dir.as_deref(), BUILD_DEADLINE)?,
-        true => soak::debug_binaries()?,
-    };
+    let given = options.bin_dir.as_deref();
+    let binaries = place::binaries_of(options.debug, given, BUILD_DEADLINE)?;
     let stage = match &options.work {
         Some(work) => work.clone(),
         None => place::target_directory()?.join("start"),

@@ -381,11 +381,9 @@ fn discards_leave_a_part_of_the_reserve_to_clears() {
     assert!(log.failure().is_none());
 }
 
-#[test]
-fn a_checkpoint_cuts_what_is_before_it_and_keeps_the_sessions() {
-    let files = MemoryFiles::default();
-    let log = start(&files, Durability::EverySec);
-    let session = SessionRecord {
+/// One that has done nothing yet.
+fn session() -> SessionRecord {
+    SessionRecord {
         id: 5,
         secret: [1; 16],
         token: ("anybody".to_owned(), None),
@@ -393,7 +391,14 @@ fn a_checkpoint_cuts_what_is_before_it_and_keeps_the_sessions() {
         settled: 0,
         tables: vec![],
         replies: vec![],
-    };
+    }
+}
+
+#[test]
+fn a_checkpoint_cuts_what_is_before_it_and_keeps_the_sessions() {
+    let files = MemoryFiles::default();
+    let log = start(&files, Durability::EverySec);
+    let session = session();
     log.begin_session(5, || session.clone()).expect("begun");
     for number in 1..=100 {
         append(&log, number, 200).expect("appended");
@@ -464,15 +469,7 @@ fn long_answers_that_nobody_settles_are_no_reason_for_checkpoints_nor_in_the_way
     let files = MemoryFiles::default();
     let log = start(&files, Durability::EverySec);
     let limit = options(Durability::EverySec).limit_bytes as usize;
-    let session = SessionRecord {
-        id: 5,
-        secret: [1; 16],
-        token: ("anybody".to_owned(), None),
-        taken: 0,
-        settled: 0,
-        tables: vec![],
-        replies: vec![],
-    };
+    let session = session();
     log.begin_session(5, || session).expect("begun");
     let by = By {
         session: 5,

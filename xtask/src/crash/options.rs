@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::failure::Failure;
-use crate::sizes::{number, size};
+use crate::words::Words;
 
 pub(super) const HELP: &str = "\
 Kill a server again and again under load, and see that nothing is lost, doubled or made up
@@ -53,17 +53,13 @@ impl Options {
             debug: false,
             bin_dir: None,
         };
-        let mut words = arguments.iter();
-        while let Some(option) = words.next() {
-            let mut value = || {
-                let missing = || Failure::Usage(format!("{option} needs a value"));
-                words.next().map(String::as_str).ok_or_else(missing)
-            };
-            match option.as_str() {
+        let mut words = Words::of(arguments);
+        while let Some(option) = words.next_option() {
+            match option {
                 "-h" | "--help" => return Ok(None),
                 "--debug" => options.debug = true,
-                "--kills" => options.kills = number(option, value()?)?,
-                "--durability" => match value()? {
+                "--kills" => options.kills = words.number()?,
+                "--durability" => match words.value()? {
                     level @ ("everysec" | "always" | OWN) => {
                         options.levels = vec![level.to_owned()];
                     }
@@ -72,10 +68,10 @@ impl Options {
                         return Err(Failure::Usage(text));
                     }
                 },
-                "--mem-limit" => options.mem_limit_bytes = size(option, value()?)?,
-                "--log-limit" => options.log_limit_bytes = size(option, value()?)?,
-                "--seed" => options.seed = number(option, value()?)?,
-                "--bin-dir" => options.bin_dir = Some(PathBuf::from(value()?)),
+                "--mem-limit" => options.mem_limit_bytes = words.size()?,
+                "--log-limit" => options.log_limit_bytes = words.size()?,
+                "--seed" => options.seed = words.number()?,
+                "--bin-dir" => options.bin_dir = Some(PathBuf::from(words.value()?)),
                 other => return Err(Failure::Usage(format!("crash has no option `{other}`"))),
             }
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::scenario::{ALL, Scenario};
 use crate::failure::Failure;
-use crate::sizes::{number, size};
+use crate::sizes::size;
+use crate::words::Words;
 
 pub(super) const HELP: &str = "\
 Drive servers hard, and see that they keep their memory limit, answer right and give space back
@@ -171,36 +172,31 @@ impl Options {
             bin_dir: None,
             keep: false,
         };
-        let mut words = arguments.iter();
-        while let Some(word) = words.next() {
-            let mut value = || {
-                words
-                    .next()
-                    .ok_or_else(|| Failure::Usage(format!("`{word}` needs a value")))
-            };
-            match word.as_str() {
+        let mut words = Words::of(arguments);
+        while let Some(option) = words.next_option() {
+            match option {
                 "-h" | "--help" => return Ok(None),
                 "--mem-limit" => {
-                    value()?.clone_into(&mut limit);
-                    limit_bytes = size(word, &limit)?;
+                    words.value()?.clone_into(&mut limit);
+                    limit_bytes = size(option, &limit)?;
                 }
-                "--only" => only.extend(scenarios(value()?)?),
+                "--only" => only.extend(scenarios(words.value()?)?),
                 "--quick" => quick = true,
                 "--cgroup" => options.cgroup = true,
-                "--volume" => given.volume_bytes = Some(size(word, value()?)?),
-                "--entries" => given.entries = Some(number(word, value()?)?),
-                "--list" => given.list_bytes = Some(size(word, value()?)?),
-                "--tables" => given.tables = Some(number(word, value()?)?),
-                "--connections" => given.connections = Some(number(word, value()?)?),
-                "--seconds" => given.seconds = Some(number(word, value()?)?),
-                "--rounds" => given.rounds = Some(number(word, value()?)?),
-                "--close" => given.close_bytes = Some(size(word, value()?)?),
-                "--keys" => given.cold_keys = Some(number(word, value()?)?),
-                "--seed" => options.seed = number(word, value()?)?,
-                "--deadline" => options.deadline = Duration::from_secs(number(word, value()?)?),
-                "--work" => options.work = Some(value()?.into()),
-                "--results" => options.results = Some(value()?.into()),
-                "--bin-dir" => options.bin_dir = Some(value()?.into()),
+                "--volume" => given.volume_bytes = Some(words.size()?),
+                "--entries" => given.entries = Some(words.number()?),
+                "--list" => given.list_bytes = Some(words.size()?),
+                "--tables" => given.tables = Some(words.number()?),
+                "--connections" => given.connections = Some(words.number()?),
+                "--seconds" => given.seconds = Some(words.number()?),
+                "--rounds" => given.rounds = Some(words.number()?),
+                "--close" => given.close_bytes = Some(words.size()?),
+                "--keys" => given.cold_keys = Some(words.number()?),
+                "--seed" => options.seed = words.number()?,
+                "--deadline" => options.deadline = Duration::from_secs(words.number()?),
+                "--work" => options.work = Some(words.value()?.into()),
+                "--results" => options.results = Some(words.value()?.into()),
+                "--bin-dir" => options.bin_dir = Some(words.value()?.into()),
                 "--keep" => options.keep = true,
                 other => return Err(Failure::Usage(format!("limits takes no `{other}`"))),
             }

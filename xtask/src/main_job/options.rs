@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::sizes::{number, size};
+use crate::sizes::size;
+use crate::words::Words;
 
 pub(super) const HELP: &str = "\
 Prove the main job: index real text under a memory limit, and hold every answer against an
@@ -72,30 +73,25 @@ impl Options {
             keep: false,
             paths: Vec::new(),
         };
-        let mut words = arguments.iter();
-        while let Some(word) = words.next() {
-            let mut value = || {
-                words
-                    .next()
-                    .ok_or_else(|| Failure::Usage(format!("`{word}` needs a value")))
-            };
-            match word.as_str() {
+        let mut words = Words::of(arguments);
+        while let Some(option) = words.next_option() {
+            match option {
                 "-h" | "--help" => return Ok(None),
                 "--mem-limit" => {
-                    value()?.clone_into(&mut options.mem_limit);
-                    options.mem_limit_bytes = size(word, &options.mem_limit)?;
+                    words.value()?.clone_into(&mut options.mem_limit);
+                    options.mem_limit_bytes = size(option, &options.mem_limit)?;
                 }
                 "--memory-only-limit" => {
-                    value()?.clone_into(&mut options.memory_only_limit);
-                    options.memory_only_limit_bytes = size(word, &options.memory_only_limit)?;
+                    words.value()?.clone_into(&mut options.memory_only_limit);
+                    options.memory_only_limit_bytes = size(option, &options.memory_only_limit)?;
                 }
                 "--skip-memory-only" => options.skip_memory_only = true,
-                "--sample" => options.sample = number(word, value()?)?,
-                "--seed" => options.seed = number(word, value()?)?,
-                "--deadline" => options.deadline = Duration::from_secs(number(word, value()?)?),
-                "--work" => options.work = Some(value()?.into()),
-                "--results" => options.results = Some(value()?.into()),
-                "--bin-dir" => options.bin_dir = Some(value()?.into()),
+                "--sample" => options.sample = words.number()?,
+                "--seed" => options.seed = words.number()?,
+                "--deadline" => options.deadline = Duration::from_secs(words.number()?),
+                "--work" => options.work = Some(words.value()?.into()),
+                "--results" => options.results = Some(words.value()?.into()),
+                "--bin-dir" => options.bin_dir = Some(words.value()?.into()),
                 "--keep" => options.keep = true,
                 other if other.starts_with('-') => {
                     return Err(Failure::Usage(format!("main-job has no option `{other}`")));

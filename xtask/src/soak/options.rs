@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::sizes::{number, size};
+use crate::words::Words;
 
 pub(super) const HELP: &str = "\
 Load a server for a long time, and see that nothing grows and nothing slows down
@@ -44,22 +44,18 @@ impl Options {
             debug: false,
             bin_dir: None,
         };
-        let mut words = arguments.iter();
-        while let Some(option) = words.next() {
-            let mut value = || {
-                let missing = || Failure::Usage(format!("{option} needs a value"));
-                words.next().map(String::as_str).ok_or_else(missing)
-            };
-            match option.as_str() {
+        let mut words = Words::of(arguments);
+        while let Some(option) = words.next_option() {
+            match option {
                 "-h" | "--help" => return Ok(None),
                 "--debug" => options.debug = true,
                 "--minutes" => {
-                    let minutes: u64 = number(option, value()?)?;
+                    let minutes: u64 = words.number()?;
                     options.time = Duration::from_secs(minutes.clamp(1, 7 * 24 * 60) * 60);
                 }
-                "--mem-limit" => options.mem_limit_bytes = size(option, value()?)?,
-                "--seed" => options.seed = number(option, value()?)?,
-                "--bin-dir" => options.bin_dir = Some(PathBuf::from(value()?)),
+                "--mem-limit" => options.mem_limit_bytes = words.size()?,
+                "--seed" => options.seed = words.number()?,
+                "--bin-dir" => options.bin_dir = Some(PathBuf::from(words.value()?)),
                 other => return Err(Failure::Usage(format!("soak has no option `{other}`"))),
             }
         }

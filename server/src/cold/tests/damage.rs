@@ -163,3 +163,45 @@ fn a_newer_format_and_another_secret_are_refused_by_name() {
     let text = format!("run {id} has format 2, this version reads formats up to 1");
     assert_eq!(error.to_string(), text);
 }
+
+/// sled panicked over pages in each other's place when it was opened, and the server with it.
+#[test]
+fn pages_of_sled_in_the_wrong_place_are_found_or_said_and_no_panic() {
+    const PAGE: usize = 4096;
+    let fixture = Fixture::new(HomeKind::Sled, 64);
+    for _ in 0..40 {
+        small_run(&fixture.store, &fixture.options.hasher);
+    }
+    let Fixture {
+        store,
+        options,
+        dir,
+        ..
+    } = fixture;
+    store.sync().unwrap();
+    drop(store);
+    let path = dir.path().join("sled/db");
+    let good = std::fs::read(&path).unwrap();
+    let seed = seed("pages");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let pages = good.len() / PAGE;
+    for _ in 0..20 {
+        let (first, second) = (rng.usize(..pages), rng.usize(..pages));
+        let mut bytes = good.clone();
+        for at in 0..PAGE {
+            bytes.swap(first * PAGE + at, second * PAGE + at);
+        }
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("sled")).unwrap();
+        for entry in std::fs::read_dir(dir.path().join("sled")).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                let to = copy.path().join("sled").join(entry.file_name());
+                std::fs::copy(entry.path(), to).unwrap();
+            }
+        }
+        std::fs::write(copy.path().join("sled/db"), &bytes).unwrap();
+        // Either way it returns.
+        drop(ColdStore::open(copy.path(), options.clone()));
+    }
+}

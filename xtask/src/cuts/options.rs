@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::failure::Failure;
-use crate::sizes::{number, size};
+use crate::words::Words;
 
 pub(super) const HELP: &str = "\
 Cut clients off in the middle of what they write, and see that each batch is there whole or not at all
@@ -64,13 +64,9 @@ impl Options {
             debug: false,
             bin_dir: None,
         };
-        let mut words = arguments.iter();
-        while let Some(option) = words.next() {
-            let mut value = || {
-                let missing = || Failure::Usage(format!("{option} needs a value"));
-                words.next().map(String::as_str).ok_or_else(missing)
-            };
-            match option.as_str() {
+        let mut words = Words::of(arguments);
+        while let Some(option) = words.next_option() {
+            match option {
                 "-h" | "--help" => return Ok(None),
                 "--debug" => options.debug = true,
                 "--quick" => {
@@ -78,21 +74,21 @@ impl Options {
                     (options.clients, options.processes) = (60, 10);
                     (options.cuts, options.restarts) = (60, 4);
                 }
-                "--clients" => options.clients = number(option, value()?)?,
-                "--processes" => options.processes = number(option, value()?)?,
-                "--cuts" => options.cuts = number(option, value()?)?,
-                "--corpus" => options.corpus = Some(PathBuf::from(value()?)),
-                "--restarts" => options.restarts = number(option, value()?)?,
-                "--durability" => match value()? {
+                "--clients" => options.clients = words.number()?,
+                "--processes" => options.processes = words.number()?,
+                "--cuts" => options.cuts = words.number()?,
+                "--corpus" => options.corpus = Some(PathBuf::from(words.value()?)),
+                "--restarts" => options.restarts = words.number()?,
+                "--durability" => match words.value()? {
                     level @ ("everysec" | "always") => options.levels = vec![level.to_owned()],
                     other => {
                         let text = format!("--durability {other} is neither everysec nor always");
                         return Err(Failure::Usage(text));
                     }
                 },
-                "--mem-limit" => options.mem_limit_bytes = size(option, value()?)?,
-                "--seed" => options.seed = number(option, value()?)?,
-                "--bin-dir" => options.bin_dir = Some(PathBuf::from(value()?)),
+                "--mem-limit" => options.mem_limit_bytes = words.size()?,
+                "--seed" => options.seed = words.number()?,
+                "--bin-dir" => options.bin_dir = Some(PathBuf::from(words.value()?)),
                 other => return Err(Failure::Usage(format!("cuts has no option `{other}`"))),
             }
         }

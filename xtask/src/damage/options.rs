@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::failure::Failure;
-use crate::sizes::number;
+use crate::words::Words;
 
 pub(super) const HELP: &str = "\
 Damage data directories in thousands of ways, and see that nothing wrong is ever read from one
@@ -54,22 +54,18 @@ impl Options {
             debug: false,
             bin_dir: None,
         };
-        let mut words = arguments.iter();
-        while let Some(option) = words.next() {
-            let mut value = || {
-                let missing = || Failure::Usage(format!("{option} needs a value"));
-                words.next().map(String::as_str).ok_or_else(missing)
-            };
-            match option.as_str() {
+        let mut words = Words::of(arguments);
+        while let Some(option) = words.next_option() {
+            match option {
                 "-h" | "--help" => return Ok(None),
                 "--debug" => options.debug = true,
                 "--quick" => options.cases = 300,
-                "--flips" => options.cases = number(option, value()?)?,
-                "--case" => options.case = Some(number(option, value()?)?),
-                "--seed" => options.seed = number(option, value()?)?,
-                "--jobs" => options.jobs = number::<usize>(option, value()?)?.clamp(1, 64),
-                "--work" => options.work = Some(PathBuf::from(value()?)),
-                "--bin-dir" => options.bin_dir = Some(PathBuf::from(value()?)),
+                "--flips" => options.cases = words.number()?,
+                "--case" => options.case = Some(words.number()?),
+                "--seed" => options.seed = words.number()?,
+                "--jobs" => options.jobs = words.number::<usize>()?.clamp(1, 64),
+                "--work" => options.work = Some(PathBuf::from(words.value()?)),
+                "--bin-dir" => options.bin_dir = Some(PathBuf::from(words.value()?)),
                 other => return Err(Failure::Usage(format!("damage has no option `{other}`"))),
             }
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::failure::Failure;
-use crate::sizes::number;
+use crate::words::Words;
 
 pub(super) const HELP: &str = "\
 Let a server's disk fail in every way, and see that it says so and loses nothing
@@ -43,19 +43,15 @@ impl Options {
             debug: false,
             bin_dir: None,
         };
-        let mut words = arguments.iter();
-        while let Some(option) = words.next() {
-            let mut value = || {
-                let missing = || Failure::Usage(format!("{option} needs a value"));
-                words.next().map(String::as_str).ok_or_else(missing)
-            };
-            match option.as_str() {
+        let mut words = Words::of(arguments);
+        while let Some(option) = words.next_option() {
+            match option {
                 "-h" | "--help" => return Ok(None),
                 "--quick" => options.quick = true,
                 "--debug" => options.debug = true,
-                "--only" => options.only = Some(value()?.to_owned()),
-                "--seed" => options.seed = number(option, value()?)?,
-                "--bin-dir" => options.bin_dir = Some(PathBuf::from(value()?)),
+                "--only" => options.only = Some(words.value()?.to_owned()),
+                "--seed" => options.seed = words.number()?,
+                "--bin-dir" => options.bin_dir = Some(PathBuf::from(words.value()?)),
                 other => return Err(Failure::Usage(format!("faults has no option `{other}`"))),
             }
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::failure::Failure;
-use crate::sizes::number;
+use crate::words::Words;
 
 pub(super) const HELP: &str = "\
 Cut the power of a server's disk, and see that what was promised is there
@@ -46,21 +46,17 @@ impl Options {
             debug: false,
             bin_dir: None,
         };
-        let mut words = arguments.iter();
-        while let Some(option) = words.next() {
-            let mut value = || {
-                let missing = || Failure::Usage(format!("{option} needs a value"));
-                words.next().map(String::as_str).ok_or_else(missing)
-            };
-            match option.as_str() {
+        let mut words = Words::of(arguments);
+        while let Some(option) = words.next_option() {
+            match option {
                 "-h" | "--help" => return Ok(None),
                 "--debug" => options.debug = true,
-                "--points" => options.points = number(option, value()?)?,
-                "--seconds" => options.seconds = number(option, value()?)?,
-                "--seed" => options.seed = number(option, value()?)?,
-                "--bin-dir" => options.bin_dir = Some(PathBuf::from(value()?)),
+                "--points" => options.points = words.number()?,
+                "--seconds" => options.seconds = words.number()?,
+                "--seed" => options.seed = words.number()?,
+                "--bin-dir" => options.bin_dir = Some(PathBuf::from(words.value()?)),
                 "--level" => {
-                    options.levels = match value()? {
+                    options.levels = match words.value()? {
                         "always" => vec!["always"],
                         "everysec" => vec!["everysec"],
                         "both" => options.levels,

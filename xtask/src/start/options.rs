@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::sizes::{number, size};
+use crate::words::Words;
 
 pub(super) const HELP: &str = "\
 Kill a server with much cold data and a full log, and see how soon the next one answers
@@ -60,25 +60,21 @@ impl Options {
             debug: false,
             bin_dir: None,
         };
-        let mut words = arguments.iter();
-        while let Some(option) = words.next() {
-            let mut value = || {
-                let missing = || Failure::Usage(format!("{option} needs a value"));
-                words.next().map(String::as_str).ok_or_else(missing)
-            };
-            match option.as_str() {
+        let mut words = Words::of(arguments);
+        while let Some(option) = words.next_option() {
+            match option {
                 "-h" | "--help" => return Ok(None),
                 "--debug" => options.debug = true,
                 "--keep" => options.keep = true,
                 "--quick" => (options.cold_bytes, options.log_bytes) = (300 << 20, 64 << 20),
-                "--cold" => options.cold_bytes = size(option, value()?)?,
-                "--log" => options.log_bytes = size(option, value()?)?,
-                "--mem-limit" => options.mem_limit_bytes = size(option, value()?)?,
-                "--within" => options.within = Duration::from_secs(number(option, value()?)?),
-                "--sample" => options.sample = number(option, value()?)?,
-                "--seed" => options.seed = number(option, value()?)?,
-                "--work" => options.work = Some(PathBuf::from(value()?)),
-                "--bin-dir" => options.bin_dir = Some(PathBuf::from(value()?)),
+                "--cold" => options.cold_bytes = words.size()?,
+                "--log" => options.log_bytes = words.size()?,
+                "--mem-limit" => options.mem_limit_bytes = words.size()?,
+                "--within" => options.within = Duration::from_secs(words.number()?),
+                "--sample" => options.sample = words.number()?,
+                "--seed" => options.seed = words.number()?,
+                "--work" => options.work = Some(PathBuf::from(words.value()?)),
+                "--bin-dir" => options.bin_dir = Some(PathBuf::from(words.value()?)),
                 other => return Err(Failure::Usage(format!("start has no option `{other}`"))),
             }
         }

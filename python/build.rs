@@ -3,11 +3,6 @@
 //! The server has a `sync_file_range` of its own, on which what sled calls durable rests (see the server's
 //! `cold/sled_sync`). Python has loaded the C library's before, which would come first.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "cargo reads what a build script prints"
-)]
-
 fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo::rustc-link-arg-cdylib=-Wl,-Bsymbolic-functions");

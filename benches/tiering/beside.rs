@@ -147,7 +147,8 @@ impl Work<'_> {
                 bulk.send()?;
             }
         }
-        Ok(bulk.finish()?)
+        bulk.finish()?;
+        Ok(())
     }
 
     /// Reads the working set one by one until the load is done.

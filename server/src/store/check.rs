@@ -6,7 +6,7 @@ use rhash_protocol::TableId;
 
 use super::{
     StoreConfig, StoreError,
-    checkpoint::{existing_log, wanted},
+    checkpoint::{check_table, existing_log, wanted},
 };
 use crate::{
     cold::{BadPiece, ColdError, ColdStore, FoundRun, Record, Run, RunId, RunVisitor},
@@ -379,9 +379,9 @@ pub(super) fn check_log(
         let wanted = state.map_or(Wanted::from(oldest), wanted);
         let mark = hasher.hash(b"rhash log").check;
         let mut records = 0;
-        let mut count = |_, _: log::Record<'_>| {
+        let mut count = |_, record: log::Record<'_>| {
             records += 1;
-            Ok(())
+            state.map_or(Ok(()), |state| check_table(&record, state.next_table))
         };
         let found = read_sound(files, mark, wanted, &mut count, |error| damage.push(error))?;
         report.log_records = records;

@@ -418,7 +418,7 @@ pub(super) fn wanted(state: &ManifestState) -> Wanted {
 
 /// Whether the manifest may know a record's table. It did before anything was logged of it, so one that does not has
 /// lost its end, and with it perhaps a table.
-fn check_table(record: &Record<'_>, next_table: TableId) -> Result<(), String> {
+pub(super) fn check_table(record: &Record<'_>, next_table: TableId) -> Result<(), String> {
     match record {
         Record::Batch { table, .. }
         | Record::Emptied { table, .. }

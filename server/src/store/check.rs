@@ -256,7 +256,7 @@ fn check_count(
 }
 
 /// Counts a run's records, and lists what is damaged in it.
-struct Checking<'a, 'b> {
+pub(super) struct Checking<'a, 'b> {
     report: &'a mut CheckReport,
     bytes: &'a mut Bytes<'b>,
     place: &'a str,
@@ -265,7 +265,7 @@ struct Checking<'a, 'b> {
 }
 
 impl<'a, 'b> Checking<'a, 'b> {
-    fn new(
+    pub(super) fn new(
         report: &'a mut CheckReport,
         bytes: &'a mut Bytes<'b>,
         place: &'a str,
@@ -301,7 +301,7 @@ impl RunVisitor for Checking<'_, '_> {
 }
 
 /// A damaged piece of a run.
-pub(super) fn damage_of_run(piece: &BadPiece, place: &str, table: Option<&str>) -> Damage {
+fn damage_of_run(piece: &BadPiece, place: &str, table: Option<&str>) -> Damage {
     let (offset, mut what) = match &piece.error {
         ColdError::Damaged { what, offset, .. } => (Some(*offset), (*what).to_owned()),
         error => (None, error_text(error)),

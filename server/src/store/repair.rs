@@ -13,7 +13,7 @@ use rhash_protocol::{TableId, TableKind};
 
 use super::{
     Store, StoreConfig, StoreError,
-    check::{Bytes, CheckReport, Damage, Progress, check_log, damage_of_run},
+    check::{Bytes, CheckReport, Checking, Damage, Progress, check_log},
     rebuild::make_manifest_of_sound,
 };
 use crate::{
@@ -259,38 +259,8 @@ fn damage_in(
 ) -> Result<Vec<Damage>, StoreError> {
     let place = cold.place_of(run.id());
     let mut report = CheckReport::default();
-    run.visit(&mut Looking {
-        report: &mut report,
-        bytes,
-        place: &place,
-        table,
-    })?;
+    run.visit(&mut Checking::new(&mut report, bytes, &place, Some(table)))?;
     Ok(report.damage)
-}
-
-struct Looking<'a, 'b> {
-    report: &'a mut CheckReport,
-    bytes: &'a mut Bytes<'b>,
-    place: &'a str,
-    table: &'a str,
-}
-
-impl RunVisitor for Looking<'_, '_> {
-    fn read(&mut self, bytes: u64) {
-        self.bytes.advance(bytes);
-    }
-
-    fn block(&mut self, _continues: bool) {}
-
-    fn record(&mut self, _record: &Record<'_>) -> Result<(), ColdError> {
-        Ok(())
-    }
-
-    fn damaged(&mut self, piece: BadPiece) -> Result<(), ColdError> {
-        let damage = damage_of_run(&piece, self.place, Some(self.table));
-        self.report.add(damage);
-        Ok(())
-    }
 }
 
 /// What the run that replaces a damaged one says of itself: what that one did, or what the manifest tells.

@@ -137,11 +137,6 @@ impl<R: RunHandle> Ranges<R> {
         runs
     }
 
-    /// Whether there is any run.
-    pub(crate) fn has_any(&self) -> bool {
-        self.ranges.iter().any(|range| !range.runs.is_empty())
-    }
-
     /// Whether a run lies in any range.
     pub(crate) fn has(&self, id: RunId) -> bool {
         self.ranges

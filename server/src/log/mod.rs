@@ -88,7 +88,7 @@ struct Shared {
     last: AtomicU64,
     /// What all segments have, but for what waits.
     bytes: AtomicU64,
-    /// What of `bytes` tells of sessions as checkpoints found them. The next one writes it anew, so it is no
+    /// What of `bytes` tells of sessions and tables as checkpoints found them. The next one writes it anew, so it is no
     /// reason for one, nor to keep writers waiting.
     told_bytes: AtomicU64,
     /// What the last checkpoint took of that.
@@ -336,8 +336,9 @@ impl Log {
         self.wait_here(self.durability(), lsn)
     }
 
-    /// Begins a new segment, which tells of all sessions and of these tables; returns the last record before it.
-    pub(crate) fn begin_checkpoint(&self, tables: &[(TableId, Vec<u8>)]) -> Lsn {
+    /// Begins a new segment, which tells of all sessions; returns the last record before it. Of the tables
+    /// [`tell_of_tables`](Self::tell_of_tables) tells.
+    pub(crate) fn begin_checkpoint(&self) -> Lsn {
         let mut intake = self.shared.intake.lock();
         let first = intake.next;
         let last = first - 1;
@@ -357,18 +358,30 @@ impl Log {
                     .push_known(&mut intake, self.durability(), &record);
             }
         }
-        for (table, state) in tables {
-            let table = *table;
-            let record = Record::Table { table, state };
-            self.shared
-                .push_known(&mut intake, self.durability(), &record);
-        }
         let told_bytes = (intake.waiting_bytes - bytes_before) as u64;
         drop(intake);
         self.shared.last_told_bytes.store(told_bytes, Relaxed);
         self.shared.told_bytes.fetch_add(told_bytes, Relaxed);
         self.shared.work.notify_one();
         last
+    }
+
+    /// Appends what tables are, behind [`begin_checkpoint`](Self::begin_checkpoint); returns the last record.
+    pub(crate) fn tell_of_tables(&self, tables: impl Iterator<Item = (TableId, Vec<u8>)>) -> Lsn {
+        let mut intake = self.shared.intake.lock();
+        let bytes_before = intake.waiting_bytes;
+        for (table, state) in tables {
+            let state = state.as_slice();
+            let record = Record::Table { table, state };
+            self.shared
+                .push_known(&mut intake, self.durability(), &record);
+        }
+        let told_bytes = (intake.waiting_bytes - bytes_before) as u64;
+        drop(intake);
+        self.shared.last_told_bytes.fetch_add(told_bytes, Relaxed);
+        self.shared.told_bytes.fetch_add(told_bytes, Relaxed);
+        self.shared.work.notify_one();
+        self.last()
     }
 
     /// Removes the segments whose records are all up to `through`.

@@ -403,7 +403,7 @@ fn a_checkpoint_cuts_what_is_before_it_and_keeps_the_sessions() {
     for number in 1..=100 {
         append(&log, number, 200).expect("appended");
     }
-    let last = log.begin_checkpoint(&[]);
+    let last = log.begin_checkpoint();
     for number in 101..=110 {
         append(&log, number, 200).expect("appended");
     }
@@ -488,7 +488,7 @@ fn long_answers_that_nobody_settles_are_no_reason_for_checkpoints_nor_in_the_way
     for round in 0..3 {
         log.sync_through(log.last()).expect("synced");
         assert!(log.wants_checkpoint(), "round {round}");
-        let last = log.begin_checkpoint(&[]);
+        let last = log.begin_checkpoint();
         log.sync_through(log.last()).expect("synced");
         log.cut(last).expect("cut");
         assert!(log.bytes() as usize > answer.len(), "the answer is kept");

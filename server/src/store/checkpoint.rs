@@ -4,6 +4,7 @@
 //! storage, says so in the manifest, and then removes the older segments. Writers go on meanwhile.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -37,6 +38,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const IDLE_BYTES_MIN: u64 = 1 << 20;
 /// After a checkpoint that failed, it waits this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The log is told of so many tables before it is waited for.
+const TABLES_TOLD_AT_ONCE: usize = 256;
 
 impl Store {
     /// Reads the log through and applies nothing, so that a start which it refuses has not touched what a
@@ -92,8 +95,12 @@ impl Store {
         }
         let mut ledger = Ledger::new(self.shared.budget.kept().clone());
         let began = Instant::now();
+        let mut told = HashSet::new();
         let apply = |lsn, record: Record<'_>| {
             ledger.replay(&record);
+            if let Record::Table { table, .. } = &record {
+                told.insert(*table);
+            }
             self.replay(lsn, &record, &before)
         };
         let wanted = Wanted::from(checkpoint + 1);
@@ -117,6 +124,10 @@ impl Store {
             .lock()
             .forget_makers(|maker| !ledger.may_ask_again(maker.session, maker.sequence));
         let log = Log::start(Arc::clone(&files), options, &found, ledger)?;
+        // IMPORTANT: before anything more is logged of them. What told of a table may have been torn off, or no log
+        // been kept.
+        let missing = self.tell_of_tables(&log, |id| !told.contains(&id));
+        missing.map_err(|error| log_failed(&error))?;
         if !logs {
             let mut manifest = manifest.lock();
             let lsn = checkpoint;
@@ -194,10 +205,7 @@ impl Store {
             return Ok(());
         };
         self.write_down(found.next - 1, 0)
-            .map_err(|error| StoreError::Table {
-                table: "(the log)".to_owned(),
-                text: error.text,
-            })?;
+            .map_err(|error| log_failed(&error))?;
         tracing::info!(
             from = oldest,
             "wrote down what the log said, and removed it"
@@ -233,7 +241,7 @@ impl Store {
             return Err(error);
         }
         let through = match self.shared.log.get() {
-            Some(log) => self.begin_checkpoint(log),
+            Some(log) => self.begin_checkpoint(log)?,
             None => since,
         };
         self.write_down(through, since)?;
@@ -307,27 +315,58 @@ impl Store {
     }
 
     /// Begins the segment that a checkpoint leaves.
-    fn begin_checkpoint(&self, log: &Log) -> Lsn {
-        // IMPORTANT: no table is made in between, or nothing but the manifest might tell of it.
-        let _made = self.tables.by_name.lock();
-        let manifest = self.shared.manifest.as_ref();
-        let told = manifest.map_or_else(Vec::new, |manifest| {
+    ///
+    /// # Errors
+    /// The log failed, or has no room on disk.
+    fn begin_checkpoint(&self, log: &Log) -> Result<Lsn, WireError> {
+        let through = log.begin_checkpoint();
+        self.tell_of_tables(log, |_| true)?;
+        Ok(through)
+    }
+
+    /// Tells the log of tables, a few at a time, so that it says by itself which there are, even where the manifest
+    /// is lost. Tables that are made later tell of themselves.
+    ///
+    /// # Errors
+    /// The log failed, or has no room on disk.
+    fn tell_of_tables(
+        &self,
+        log: &Log,
+        is_wanted: impl Fn(TableId) -> bool,
+    ) -> Result<(), WireError> {
+        let Some(manifest) = &self.shared.manifest else {
+            return Ok(());
+        };
+        let mut from = 0;
+        loop {
             let manifest = manifest.lock();
-            let tables = manifest.state().tables.iter();
-            let without_runs = tables.filter(|(_, table)| !table.ranges.has_any());
-            without_runs
-                .map(|(&id, table)| (id, table.bare().to_bytes()))
-                .collect()
-        });
-        log.begin_checkpoint(&told)
+            let tables = manifest.state().tables.range(from..);
+            let mut tables = tables.filter(|(id, _)| is_wanted(**id)).peekable();
+            if tables.peek().is_none() {
+                return Ok(());
+            }
+            // IMPORTANT: under the manifest's lock, so that a table which is cleared or closed tells of that behind
+            // this record.
+            let told = tables.take(TABLES_TOLD_AT_ONCE).map(|(&id, table)| {
+                from = id.saturating_add(1);
+                (id, table.bare().to_bytes())
+            });
+            let last = log.tell_of_tables(told);
+            drop(manifest);
+            // Written, so that they never wait in RAM all at once.
+            log.wait_here(Durability::EverySec, last)?;
+        }
     }
 
     /// Begins what a stop writes down; returns the last record that will be in runs then.
-    pub(super) fn last_checkpoint(&self) -> Lsn {
+    ///
+    /// # Errors
+    /// The log failed, or has no room on disk.
+    pub(super) fn last_checkpoint(&self) -> Result<Lsn, WireError> {
         match (self.shared.log.get(), &self.shared.manifest) {
             (Some(log), _) => self.begin_checkpoint(log),
-            (None, Some(manifest)) => manifest.lock().state().checkpoint,
-            (None, None) => 0,
+            (None, Some(manifest)) => Ok(manifest.lock().state().checkpoint),
+            (None, None) => Ok(0),
         }
     }
 
@@ -390,6 +429,14 @@ pub(super) fn existing_log(
         return Ok(None);
     }
     log_files(config, dir).map(Some)
+}
+
+/// Why a store does not open or stop because of its log.
+pub(super) fn log_failed(error: &WireError) -> StoreError {
+    StoreError::Table {
+        table: "(the log)".to_owned(),
+        text: error.text.clone(),
+    }
 }
 
 fn sync_runs(table: &Table) -> Result<(), WireError> {

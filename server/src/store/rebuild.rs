@@ -111,8 +111,11 @@ fn noted_runs(cold: &ColdStore) -> Result<(Vec<NotedRun>, Vec<Unclear>), StoreEr
     Ok((runs, unclear))
 }
 
-/// What the log says of tables. Nothing of it is changed.
-fn read_logged(
+/// What the log says of tables; with `on_damage`, as far as it can be read. Nothing of it is changed.
+///
+/// # Errors
+/// What the log is refused for; any of reading it.
+pub(super) fn read_logged(
     dir: &Path,
     config: &StoreConfig,
     hasher: &KeyHasher,

@@ -14,7 +14,7 @@ use rhash_protocol::{TableId, TableKind};
 use super::{
     Store, StoreConfig, StoreError,
     check::{Bytes, CheckReport, Checking, Damage, Progress, check_log},
-    rebuild::make_manifest_of_sound,
+    rebuild::{make_manifest_of_sound, read_logged},
 };
 use crate::{
     cold::{BadPiece, ColdError, ColdStore, Record, RecordKind, Run, RunVisitor, RunWriter},
@@ -160,7 +160,17 @@ fn repair_manifest(
 ) -> Result<State, StoreError> {
     let path = dir.path().join("MANIFEST");
     let what = match Manifest::read(dir.path()) {
-        Ok(Some((state, _torn))) => return Ok(state),
+        Ok(Some((state, _torn))) => {
+            let logged = read_logged(dir.path(), config, hasher, Some(&mut |_told_later| {}))?;
+            if logged.last_table < state.next_table {
+                return Ok(state);
+            }
+            // What is lost with its end is more than this table.
+            format!(
+                "the log tells of table {}, and it knows of tables below {} alone, so its end is lost",
+                logged.last_table, state.next_table
+            )
+        }
         Ok(None) if !Manifest::is_gone(dir.path()) => return Ok(State::default()),
         Ok(None) => "it was not there".to_owned(),
         Err(error) => error_text(&error),

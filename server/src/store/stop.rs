@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, checkpoint::log_failed};
 use crate::{data_dir::manifest::Edit, hot::Sweep, table::Table};
 
 impl Store {
@@ -34,7 +34,7 @@ impl Store {
         // A backup sees that all ends, and removes what it has made.
         drop(self.backing_up.lock());
         let through = self.last_checkpoint();
-        let mut failed = None;
+        let mut failed = through.as_ref().err().map(log_failed);
         for table in self.tables.all() {
             let stored = match table.name() {
                 Some(name) => self.store_all(name, &table),
@@ -47,14 +47,12 @@ impl Store {
         if let Some(error) = failed {
             return Err(error);
         }
+        let through = through.map_err(|error| log_failed(&error))?;
         cold.sync()?;
         if let Some(log) = self.shared.log.get() {
             log.stop();
             if let Some(error) = log.failure() {
-                return Err(StoreError::Table {
-                    table: "(the log)".to_owned(),
-                    text: error.text,
-                });
+                return Err(log_failed(&error));
             }
         }
         if let Some(manifest) = &self.shared.manifest {

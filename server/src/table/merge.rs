@@ -187,15 +187,11 @@ impl Table {
                 }
             }
         }
-        let is_emptied = !cold.has_any();
         let mut state = self.state.lock();
         // Reads that are under way keep the old picture, and with it the old runs.
         let old = std::mem::replace(&mut state.cold, Arc::new(cold));
         drop(state);
         drop(old);
-        if is_emptied {
-            self.tell_of_table();
-        }
         count(&self.shared.counters.merges, 1);
         count(
             &self.shared.counters.merged_bytes,

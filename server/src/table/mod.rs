@@ -372,12 +372,10 @@ impl Table {
                     log.fail(&error.text);
                     return Err(error);
                 }
-                if !close {
-                    self.tell_of_table();
-                }
                 (emptied, lsn)
             }
         };
+        self.tell_of_change();
         for run in emptied.cold.runs() {
             run.remove_on_drop();
         }

@@ -59,16 +59,25 @@ impl Table {
         Ok(Note::Named(Box::new(named)).to_bytes())
     }
 
-    /// Says in the log that the table is there, where no run does any more.
-    pub(super) fn tell_of_table(&self) {
-        if let Some(log) = self.log()
-            && let Some((state, _)) = self.noted()
-        {
-            let (table, state) = (self.id, state.to_bytes());
-            let state = state.as_slice();
-            // The manifest is what tells of it; a log that failed is told of by the next write.
-            drop(log.append(&Record::Table { table, state }));
-        }
+    /// Says in the log what the manifest says of the table since it was emptied: a checkpoint that began a moment
+    /// before may have told of it as it was, and cuts what says more.
+    pub(super) fn tell_of_change(&self) {
+        let (Some(_), Some(log)) = (&self.name, self.shared.log.get()) else {
+            return;
+        };
+        let table = self.id;
+        // The manifest is what tells of it; a log that failed is told of by the next write.
+        drop(match self.noted() {
+            Some((state, _)) => {
+                let state = &state.to_bytes();
+                log.append(&Record::Table { table, state })
+            }
+            None => log.append(&Record::Emptied {
+                table,
+                close: true,
+                by: None,
+            }),
+        });
     }
 
     fn noted(&self) -> Option<(TableState, Lsn)> {

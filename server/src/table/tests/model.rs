@@ -61,7 +61,6 @@ struct Sequence<'a> {
     table: Arc<Table>,
     model: Model,
     keys: Vec<Vec<u8>>,
-    loses_manifest: bool,
 }
 
 /// An operation that owns its operands.
@@ -181,7 +180,6 @@ impl<'a> Sequence<'a> {
             table,
             model: Model::new(),
             keys,
-            loses_manifest: false,
         }
     }
 
@@ -426,7 +424,6 @@ impl<'a> Sequence<'a> {
         visited.restarts += 1;
         self.store.stop().expect("a clean stop");
         self.unacked.clear();
-        self.loses_manifest = self.rng.u8(..3) == 0;
         self.reopen(1 << 30, visited);
     }
 
@@ -459,8 +456,7 @@ impl<'a> Sequence<'a> {
         if self.rng.u8(..4) == 0 {
             assert_sound(self.dir, tiny(self.place_bits));
         }
-        // Only after a stop: of what a kill leaves, a table without runs may be known to the manifest alone.
-        if std::mem::take(&mut self.loses_manifest) {
+        if self.rng.u8(..3) == 0 {
             std::fs::remove_file(self.dir.join("MANIFEST")).expect("there is a manifest");
             visited.lost_manifests += 1;
         }

@@ -126,8 +126,8 @@ impl Store {
         let log = Log::start(Arc::clone(&files), options, &found, ledger)?;
         // IMPORTANT: before anything more is logged of them. What told of a table may have been torn off, or no log
         // been kept.
-        let missing = self.tell_of_tables(&log, |id| !told.contains(&id));
-        missing.map_err(|error| log_failed(&error))?;
+        // A log that has no room for that, or failed, takes no writes either; reads go on.
+        drop(self.tell_of_tables(&log, |id| !told.contains(&id)));
         if !logs {
             let mut manifest = manifest.lock();
             let lsn = checkpoint;
@@ -338,12 +338,13 @@ impl Store {
             return Ok(());
         };
         let mut from = 0;
+        let mut written = Ok(());
         loop {
             let manifest = manifest.lock();
             let tables = manifest.state().tables.range(from..);
             let mut tables = tables.filter(|(id, _)| is_wanted(**id)).peekable();
             if tables.peek().is_none() {
-                return Ok(());
+                return written;
             }
             // IMPORTANT: under the manifest's lock, so that a table which is cleared or closed tells of that behind
             // this record.
@@ -353,8 +354,8 @@ impl Store {
             });
             let last = log.tell_of_tables(told);
             drop(manifest);
-            // Written, so that they never wait in RAM all at once.
-            log.wait_here(Durability::EverySec, last)?;
+            // So they never wait in RAM all at once, unless nothing can be written.
+            written = written.and_then(|()| log.wait_here(Durability::EverySec, last));
         }
     }
 

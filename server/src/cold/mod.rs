@@ -22,6 +22,7 @@ mod file_home;
 #[cfg(target_os = "linux")]
 mod sled_sync;
 mod sled_dirs;
+mod sled_db;
 mod sled_home;
 mod memory_home;
 mod faults;

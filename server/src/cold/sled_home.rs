@@ -1,46 +1,32 @@
-//! Runs in sled, for small ones; the one place that names sled.
+//! Runs in sled, for small ones.
 //!
 //! A piece is one or more values under sequential keys: the run's id and the offset, both big-endian.
-//! sled is given little memory and never asked to flush by itself: `sync` flushes it and then
-//! fsyncs its files, which its own flush does not do. Its files never shrink, so when they hold far
+//! sled's files never shrink, so when they hold far
 //! more than what is live, that is moved to a new database and the old one is removed; reads go on.
 
 use std::{
     ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use parking_lot::RwLock;
 
 use super::{
-    error::{ColdError, is_disk_full},
+    error::ColdError,
     file_home::sync_dir,
     home::{Home, RunBytes, RunSink, Shape},
-    sled_dirs::{self, SledDir, read_through, remove_torn_snapshots, sync_files},
+    sled_db::Database,
+    sled_dirs::{self, SledDir},
     store::RunId,
 };
 use crate::waiting::{self, WouldWait};
 
 /// A longer piece is cut: sled reads up to sixteen neighbours to read one value.
 const VALUE_BYTES_MAX: usize = 2048;
-
-/// What sled says where its file is locked.
-const LOCK_ERROR: &str = "could not acquire lock";
-/// The threads of a closed database end at once, but not at that moment.
-const UNLOCK_WAIT_MAX: Duration = Duration::from_secs(5);
-const UNLOCK_LOOK_EVERY: Duration = Duration::from_millis(1);
-/// The bytes of one segment of sled's log; of the sizes tried, the one with the least RAM.
-const SEGMENT_BYTES: usize = 128 * 1024;
-
-/// Bytes written or removed after which sled is flushed: left to itself it lets garbage pile up in
-/// RAM faster than it collects it, by tens of MB when runs come and go quickly.
-const FLUSH_BYTES: u64 = 256 * 1024;
 
 /// What is live is moved when sled's files are this many times as long, …
 const DISK_FACTOR_MAX: u64 = 4;
@@ -69,19 +55,6 @@ struct Place {
     /// in a database that was copied already. Taken before `current`, and never twice.
     changes: RwLock<()>,
     cache_bytes: u64,
-}
-
-/// A database; closed before its directory is removed, by the order of the fields.
-#[derive(Debug)]
-struct Database {
-    db: sled::Db,
-    /// Bytes written and removed since it was opened.
-    changed_bytes: AtomicU64,
-    /// A change or a sync failed. IMPORTANT: after an error sled takes no more changes, and what a failed sync left on the
-    /// disk nobody knows, whatever a later one says; so all is written anew, elsewhere, before anything
-    /// relies on it.
-    in_doubt: AtomicBool,
-    dir: SledDir,
 }
 
 /// How far a move has come.
@@ -114,7 +87,7 @@ impl Place {
         let database = self.current();
         let changed = change(&database);
         if changed.is_err() {
-            database.in_doubt.store(true, Ordering::Release);
+            database.doubt();
         }
         changed
     }
@@ -142,67 +115,22 @@ impl Place {
     /// Like [`Self::move_on`], while nothing is changed.
     fn copy_on(&self, reached: &dyn Fn(Moved) -> Result<(), ColdError>) -> Result<(), ColdError> {
         let old = self.current();
-        let new = Arc::new(Database::open(old.dir.begin_next()?, self.cache_bytes)?);
-        for entry in old.db.iter() {
-            let (key, value) = entry.map_err(|error| old.widen("read", error))?;
-            let inserted = new.db.insert(key, &*value);
-            inserted.map_err(|error| new.widen("write", error))?;
+        let new = Arc::new(Database::open(old.dir().begin_next()?, self.cache_bytes)?);
+        for entry in old.entries(..) {
+            let (key, value) = entry?;
+            new.insert(&key, &value)?;
             new.changed(value.len())?;
         }
         reached(Moved::Copied)?;
         new.sync()?;
         reached(Moved::Synced)?;
         // IMPORTANT: only when all is on stable storage, or a crash would leave a start with less.
-        new.dir.complete()?;
+        new.dir().complete()?;
         *self.current.write() = new;
-        old.dir.retire();
+        old.dir().retire();
         reached(Moved::Complete)?;
         drop(old);
         reached(Moved::Swapped)
-    }
-}
-
-impl Database {
-    fn open(dir: SledDir, cache_bytes: u64) -> Result<Self, ColdError> {
-        Ok(Self {
-            db: open_sled(dir.path(), cache_bytes)?,
-            changed_bytes: AtomicU64::new(0),
-            in_doubt: AtomicBool::new(false),
-            dir,
-        })
-    }
-
-    fn is_in_doubt(&self) -> bool {
-        self.in_doubt.load(Ordering::Acquire)
-    }
-
-    fn widen(&self, action: &'static str, error: sled::Error) -> ColdError {
-        widen(action, self.dir.path(), error)
-    }
-
-    /// Counts a change, and flushes when enough of them have come together.
-    fn changed(&self, bytes: usize) -> Result<(), ColdError> {
-        let before = self
-            .changed_bytes
-            .fetch_add(bytes as u64, Ordering::Relaxed);
-        if before / FLUSH_BYTES != before.saturating_add(bytes as u64) / FLUSH_BYTES {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    /// Brings all that was written to stable storage.
-    fn sync(&self) -> Result<(), ColdError> {
-        self.flush()?;
-        // IMPORTANT: sled's own flush does not wait for the disk.
-        sync_files(self.dir.path())
-    }
-
-    fn flush(&self) -> Result<(), ColdError> {
-        self.db
-            .flush()
-            .map(drop)
-            .map_err(|error| self.widen("flush", error))
     }
 }
 
@@ -212,11 +140,7 @@ impl SledHome {
         if let Some(path) = sled_dirs::begin_first(data_dir)? {
             // IMPORTANT: sled does not open what a power cut left of a database that was being made, so
             // that one has another name until it is on stable storage.
-            let db = open_sled(&path, cache_bytes)?;
-            // An error that it meets as it is dropped it keeps to itself.
-            db.flush().map_err(|error| widen("flush", &path, error))?;
-            drop(db);
-            sync_files(&path)?;
+            Database::make(&path, cache_bytes)?;
             sled_dirs::finish_first(data_dir)?;
         }
         let dir = SledDir::current(data_dir)?;
@@ -245,8 +169,7 @@ impl SledHome {
     /// Has it that an error came.
     #[cfg(test)]
     pub(super) fn doubt(&self) {
-        let database = self.place.current();
-        database.in_doubt.store(true, Ordering::Release);
+        self.place.current().doubt();
     }
 
     /// Moves all to a new database, whether that is worth it or not.
@@ -261,55 +184,15 @@ impl SledHome {
     /// The run's length, by its last piece; none if there is no piece.
     fn length(&self, id: RunId) -> Result<Option<u64>, ColdError> {
         let database = self.place.current();
-        let Some(last) = database.db.range(run_range(id)).next_back() else {
+        let Some((key, value)) = database.entries(run_range(id)).last_one()? else {
             return Ok(None);
         };
-        let (key, value) = last.map_err(|error| database.widen("read", error))?;
         let (_, offset) = split_key(&key).ok_or(ColdError::Damaged {
             what: "a key in sled",
             run: id,
             offset: 0,
         })?;
         Ok(Some(offset.saturating_add(value.len() as u64)))
-    }
-}
-
-/// Opens the database in a directory.
-fn open_sled(path: &Path, cache_bytes: u64) -> Result<sled::Db, ColdError> {
-    #[cfg(target_os = "linux")]
-    super::sled_sync::link();
-    remove_torn_snapshots(path)?;
-    read_through(path)?;
-    let config = sled::Config::new()
-        .path(path)
-        .cache_capacity(cache_bytes)
-        .segment_size(SEGMENT_BYTES)
-        .mode(sled::Mode::LowSpace)
-        .use_compression(false)
-        .flush_every_ms(None);
-    // sled panics over some damage, where it should say what it found.
-    let opened = catch_unwind(AssertUnwindSafe(|| open_once_unlocked(&config)));
-    match opened {
-        Ok(opened) => opened.map_err(|error| widen("open", path, error)),
-        Err(_panic) => Err(ColdError::Sled {
-            action: "open",
-            path: path.to_path_buf(),
-            source: "it is damaged, and sled panicked over it".into(),
-        }),
-    }
-}
-
-/// Opens the database once its lock is free. The data directory is locked for this server alone, so
-/// sled's own lock can only be held by threads of a database that this process closed just now.
-fn open_once_unlocked(config: &sled::Config) -> Result<sled::Db, sled::Error> {
-    let deadline = Instant::now() + UNLOCK_WAIT_MAX;
-    loop {
-        match config.open() {
-            Err(error) if error.to_string().contains(LOCK_ERROR) && Instant::now() < deadline => {
-                std::thread::park_timeout(UNLOCK_LOOK_EVERY);
-            }
-            opened => return opened,
-        }
     }
 }
 
@@ -323,7 +206,10 @@ impl Home for SledHome {
     }
 
     fn place_of(&self, id: RunId) -> String {
-        format!("run {id} in {}", self.place.current().dir.path().display())
+        format!(
+            "run {id} in {}",
+            self.place.current().dir().path().display()
+        )
     }
 
     fn create(&self, id: RunId) -> Result<Box<dyn RunSink>, ColdError> {
@@ -346,10 +232,9 @@ impl Home for SledHome {
         let mut found = Vec::new();
         let mut from = Some(0);
         while let Some(id) = from {
-            let Some(next) = database.db.range(piece_key(id, 0)..).next() else {
+            let Some((key, _)) = database.entries(piece_key(id, 0)..).next().transpose()? else {
                 break;
             };
-            let (key, _) = next.map_err(|error| database.widen("read", error))?;
             let (id, _) = split_key(&key).ok_or(ColdError::Damaged {
                 what: "a key in sled",
                 run: id,
@@ -374,9 +259,7 @@ impl Home for SledHome {
     }
 
     fn disk_bytes(&self) -> Result<u64, ColdError> {
-        let database = self.place.current();
-        let bytes = database.db.size_on_disk();
-        bytes.map_err(|error| database.widen("measure", error))
+        self.place.current().disk_bytes()
     }
 
     fn give_back_needs(&self, short: bool) -> Result<Option<u64>, ColdError> {
@@ -398,17 +281,6 @@ impl Home for SledHome {
         let disk_bytes = self.disk_bytes()?;
         self.place.move_on(&|_| Ok(()))?;
         Ok(disk_bytes.saturating_sub(self.disk_bytes()?))
-    }
-}
-
-fn widen(action: &'static str, dir: &Path, error: sled::Error) -> ColdError {
-    match error {
-        sled::Error::Io(source) if is_disk_full(&source) => ColdError::io(action, dir, source),
-        error => ColdError::Sled {
-            action,
-            path: dir.to_path_buf(),
-            source: Box::new(error),
-        },
     }
 }
 
@@ -437,8 +309,7 @@ impl RunSink for SledSink {
         let SledBytes { place, id, bytes } = &mut self.bytes;
         place.change(|database| {
             for value in piece.chunks(VALUE_BYTES_MAX) {
-                let inserted = database.db.insert(piece_key(*id, *bytes), value);
-                inserted.map_err(|error| database.widen("write", error))?;
+                database.insert(&piece_key(*id, *bytes), value)?;
                 *bytes += value.len() as u64;
             }
             database.changed(piece.len())
@@ -478,11 +349,10 @@ struct SledBytes {
 impl SledBytes {
     fn remove(&self) -> Result<(), ColdError> {
         self.place.change(|database| {
-            for key in database.db.range(run_range(self.id)).keys() {
-                let key = key.map_err(|error| database.widen("read", error))?;
-                let removed = database.db.remove(key);
-                let removed = removed.map_err(|error| database.widen("remove", error))?;
-                database.changed(removed.map_or(0, |value| value.len()))?;
+            for entry in database.entries(run_range(self.id)) {
+                let (key, value) = entry?;
+                database.remove(&key)?;
+                database.changed(value.len())?;
             }
             Ok(())
         })
@@ -498,8 +368,8 @@ impl SledBytes {
         let database = self.place.current();
         let mut at = range.start;
         let keys = piece_key(self.id, range.start)..piece_key(self.id, range.end);
-        for entry in database.db.range(keys) {
-            let (key, value) = entry.map_err(|error| database.widen("read", error))?;
+        for entry in database.entries(keys) {
+            let (key, value) = entry?;
             if split_key(&key) != Some((self.id, at)) {
                 break;
             }
@@ -531,8 +401,7 @@ impl RunBytes for SledBytes {
             return self.read_values(buffer, offset..end);
         }
         let database = self.place.current();
-        let value = database.db.get(piece_key(self.id, offset));
-        match value.map_err(|error| database.widen("read", error))? {
+        match database.get(&piece_key(self.id, offset))? {
             Some(value) if value.len() == buffer.len() => {
                 buffer.copy_from_slice(&value);
                 Ok(())
@@ -551,8 +420,8 @@ impl RunBytes for SledBytes {
     ) -> Result<(), ColdError> {
         let database = self.place.current();
         let mut at = 0;
-        for entry in database.db.range(run_range(self.id)) {
-            let (key, value) = entry.map_err(|error| database.widen("read", error))?;
+        for entry in database.entries(run_range(self.id)) {
+            let (key, value) = entry?;
             if split_key(&key) != Some((self.id, at)) {
                 break;
             }

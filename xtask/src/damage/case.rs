@@ -118,7 +118,7 @@ pub(super) fn run(place: &Place<'_>, number: u64) -> Result<Outcome, Failure> {
     case.judge_words(ending);
     remove(&case.dir)?;
     for panic in panics::take() {
-        case.note_panic(&panic, ending);
+        case.note_panic(&panic);
     }
     Ok(Outcome {
         kind: case.file.kind,
@@ -336,7 +336,7 @@ impl<'a> Case<'a> {
                 self.violations
                     .push(format!("a start ended with {status}: {text}"));
             }
-            self.note_panics(&text, Ending::Refused);
+            self.note_panics(&text);
             // The last line is the reason, those before are what it noticed on the way.
             let reason = text.lines().next_back().unwrap_or_default();
             self.said.push(reason.to_owned());
@@ -351,25 +351,24 @@ impl<'a> Case<'a> {
         reader.close();
         let status = server.stop(DEADLINE)?;
         let text = fs::read_to_string(&log).unwrap_or_default();
-        self.note_panics(&text, ending);
+        self.note_panics(&text);
         if !matches!(status.code(), Some(0 | 1)) {
             self.violations.push(format!("a stop ended with {status}"));
         }
         Ok(ending)
     }
 
-    fn note_panics(&mut self, text: &str, ending: Ending) {
+    fn note_panics(&mut self, text: &str) {
         let lines = text.lines().filter(|line| line.contains("panicked at"));
         for line in lines {
-            self.note_panic(line, ending);
+            self.note_panic(line);
         }
     }
 
-    /// A panic is a violation, but for one: sled panics over some damage of its file when it is opened. The server
-    /// catches that, and refuses to start with an error that names the directory.
-    fn note_panic(&mut self, panic: &str, ending: Ending) {
-        let is_of_sled = panic.contains(SLED_SOURCES) && self.file.kind.is_sled();
-        if !is_of_sled || ending != Ending::Refused {
+    /// A panic is a violation, but for one: sled panics over some damage of its file. The server catches that, and who
+    /// asked gets an error that names the directory.
+    fn note_panic(&mut self, panic: &str) {
+        if !(panic.contains(SLED_SOURCES) && self.file.kind.is_sled()) {
             self.violations.push(format!("a panic: {panic}"));
         }
     }

@@ -118,7 +118,7 @@ pub struct Args {
     /// Let the log take no more disk than this, at least 1M: beyond half of it what it says is written to
     /// tables, and beyond all of it writes wait for that. A longer log makes starts slower after a crash. It is no part
     /// of --disk-limit.
-    /// Default: four times the memory limit, at least 256M and at most 1G, but no more than an eighth of the
+    /// Default: four times the memory limit, at least 512M and at most 1G, but no more than an eighth of the
     /// disk limit.
     #[arg(long, value_name = "SIZE", conflicts_with = "memory_only")]
     pub log_limit: Option<ByteSize>,

@@ -128,7 +128,7 @@ pub const LOG_LIMIT_BYTES_MIN: u64 = 1 << 20;
 /// log was as long as memory, and so was written down once in the middle, took a third more time and twice the writes.
 const LOG_SHARE: u64 = 4;
 /// At least this much, for the same reason, …
-const LOG_BYTES_MIN: u64 = 256 << 20;
+const LOG_BYTES_MIN: u64 = 512 << 20;
 /// … and no more than a start replays in a few seconds.
 const LOG_BYTES_MAX: u64 = 1 << 30;
 /// The share of the memory limit that waits to be written to the log, as a divisor: less than the margin that the

@@ -32,6 +32,14 @@ impl Mapped {
         Ok(Self(map))
     }
 
+    /// Begins to read pages that are not in RAM; does not wait for them.
+    pub(crate) fn begin_to_fetch(&self, start: usize, bytes: usize) {
+        if start.saturating_add(bytes) <= self.0.len() {
+            // A hint; who does not take it loses nothing.
+            drop(self.0.advise_range(Advice::WillNeed, start, bytes));
+        }
+    }
+
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0

@@ -2,11 +2,14 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     thread,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
+
+use crate::page_faults::Missing;
 
 /// Jobs that may wait; one more is refused.
 const QUEUE_MAX: usize = 4096;
@@ -31,6 +34,11 @@ pub(crate) struct ReadPool {
     cores: usize,
     /// The last reads that did not wait, up to [`CALM_READS`].
     calm: AtomicU32,
+    began: Instant,
+    /// When the last read waited, in microseconds since the pool began; 0 for never.
+    waited_at_us: AtomicU64,
+    /// Whether pages of indexes are.
+    pub(crate) missing: Missing,
 }
 
 impl ReadPool {
@@ -50,6 +58,9 @@ impl ReadPool {
             threads,
             cores: cores.min(threads),
             calm: AtomicU32::new(0),
+            began: Instant::now(),
+            waited_at_us: AtomicU64::new(0),
+            missing: Missing::default(),
         })
     }
 
@@ -80,6 +91,17 @@ impl ReadPool {
     /// A read waits.
     pub(crate) fn waits(&self) {
         self.calm.store(0, Relaxed);
+        self.waited_at_us.store(self.now_us(), Relaxed);
+    }
+
+    /// Whether a read waited for the disk within this time.
+    pub(crate) fn waited_within(&self, time: Duration) -> bool {
+        let waited_at_us = self.waited_at_us.load(Relaxed);
+        waited_at_us > 0 && self.now_us().saturating_sub(waited_at_us) < time.as_micros() as u64
+    }
+
+    fn now_us(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
     }
 
     /// Runs `job` on one of the threads.

@@ -329,6 +329,12 @@ impl RunBytes for FileBytes {
             })
     }
 
+    fn begin_to_fetch(&self, offset: u64, bytes: usize) {
+        if let (Some(map), Ok(start)) = (&self.map, usize::try_from(offset)) {
+            map.begin_to_fetch(start, bytes);
+        }
+    }
+
     fn mapped(&self) -> Option<&[u8]> {
         self.map.as_ref().map(Mapped::bytes)
     }

@@ -33,7 +33,7 @@ pub(super) fn lines_for(keys: usize) -> usize {
 
 /// Which line a hash belongs to.
 #[inline]
-fn line_of(hash: u64, lines: usize) -> usize {
+pub(super) fn line_of(hash: u64, lines: usize) -> usize {
     ((hash >> 32).wrapping_mul(lines as u64) >> 32) as usize
 }
 

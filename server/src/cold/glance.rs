@@ -67,6 +67,30 @@ impl Run {
         }
     }
 
+    /// Begins to fetch from the disk what of the index a look for this hash needs, if that is not in RAM; does not wait.
+    /// Meant for several runs, and several keys, before the first of them is looked at: so the disk
+    /// works for all at once, where each page that is missing would else be waited for by itself.
+    pub fn begin_to_fetch(&self, hash: KeyHash) {
+        let Ok(Some(number)) = self.first_section_of(hash.place) else {
+            return;
+        };
+        // What cannot be read is met again by the look itself.
+        if let Ok(section) = self.section(number)
+            && let Some(start) = section.leaf_start()
+        {
+            if !self.is_verified(number) {
+                return self
+                    .bytes
+                    .begin_to_fetch(start, section.leaf_bytes as usize);
+            }
+            let (line, blocks) = Leaf::parts_for(&section, filter_hash(hash));
+            for part in [line, blocks] {
+                let offset = start.saturating_add(part.start as u64);
+                self.bytes.begin_to_fetch(offset, part.len());
+            }
+        }
+    }
+
     fn filter_line(&self, hash: KeyHash) -> Result<Glance<'_>, ColdError> {
         let Some((_, leaf)) = self.only_section_of(hash.place)? else {
             return Ok(match self.first_section_of(hash.place)? {

@@ -118,6 +118,9 @@ pub(super) trait RunBytes: Send + Sync + Debug {
     /// Fills `buffer` with what begins at `offset`.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError>;
 
+    /// Begins to fetch mapped bytes from the disk, if they are not in RAM; does not wait for them.
+    fn begin_to_fetch(&self, _offset: u64, _bytes: usize) {}
+
     /// All bytes, if they are mapped: leaves and directory are then read there.
     fn mapped(&self) -> Option<&[u8]> {
         None

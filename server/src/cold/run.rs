@@ -513,6 +513,15 @@ impl Run {
         })
     }
 
+    /// Whether this piece of a mapped index was verified.
+    pub(super) fn is_verified(&self, number: usize) -> bool {
+        let Index::Mapped(verified) = &self.index else {
+            return true;
+        };
+        let word = verified.get(number / 64);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (number % 64)) != 0)
+    }
+
     /// A piece of the index without its checksum, verified when it is first touched.
     #[inline]
     fn piece(

@@ -121,6 +121,13 @@ impl State {
 }
 
 impl Lookup {
+    /// Begins to fetch what of the runs' indexes it takes to find the key; does not wait.
+    pub(super) fn begin_to_fetch(&self) {
+        for run in &self.cold.at(self.hash.place).runs {
+            run.begin_to_fetch(self.hash);
+        }
+    }
+
     /// Whether the hot map had nothing of the key.
     pub(super) fn was_cold(&self) -> bool {
         self.token.0.is_none()

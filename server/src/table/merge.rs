@@ -3,7 +3,12 @@
 //! Which ones, `due` says. A range that has grown large is split, so that no merge needs more than a
 //! bounded share of disk and time.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    cell::Cell,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
     Table, TableError,
@@ -24,6 +29,13 @@ const RANGES_MAX: usize = 4096;
 const READ_AHEAD_BYTES: usize = 1024 * 1024;
 const READ_AHEAD_BYTES_MIN: usize = 16 * 1024;
 const READ_AHEAD_BYTES_MAX: usize = 128 * 1024;
+
+/// A read of this time ago that waited for the disk is likely to be followed by others, …
+const READS_GO_FIRST: Duration = Duration::from_millis(10);
+/// … for which a merge rests so many times as long as it works, …
+const REST_FOR_WORK: u32 = 3;
+/// … a step of it at a time.
+const REST_MAX: Duration = Duration::from_millis(20);
 
 /// What a look for merge work came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,14 +81,14 @@ impl Table {
             let Some(task) = task.map_err(|error| cold_error(&error))? else {
                 return Ok(MergeDone::Nothing);
             };
-            let done = self.do_task(&task)?;
+            let done = self.do_task(&task, need)?;
             if done != MergeDone::NoRoom || self.shared.budget.is_stopping() {
                 return Ok(done);
             }
         }
     }
 
-    fn do_task(&self, task: &Task) -> Result<MergeDone, TableError> {
+    fn do_task(&self, task: &Task, need: Need) -> Result<MergeDone, TableError> {
         let Merge { range, runs, .. } = &task.merge;
         let places_last = task.cold.last_of(*range);
         let Some(range) = task.cold.get(*range) else {
@@ -111,7 +123,14 @@ impl Table {
                 .clamp(READ_AHEAD_BYTES_MIN, READ_AHEAD_BYTES_MAX),
             note,
         };
-        let goes_on = |_bytes| self.emptied() == task.emptied;
+        let worked_from = Cell::new(Instant::now());
+        let goes_on = |_bytes| {
+            if need == Need::Order {
+                self.give_way(worked_from.get().elapsed());
+            }
+            worked_from.set(Instant::now());
+            self.emptied() == task.emptied
+        };
         let merged = store.merge(inputs, &plan, &goes_on);
         #[cfg(test)]
         self.shared.hooks.reached(super::hooks::Point::MergeWritten);
@@ -126,6 +145,19 @@ impl Table {
                 Err(cold_error(&error))
             }
             Ok(merged) => self.take_merged(task, inputs, merged),
+        }
+    }
+
+    /// Lets reads go first that wait for the disk, after some work on a merge; unless the table needs the merge to be
+    /// read quickly itself, or to be written to.
+    fn give_way(&self, worked: Duration) {
+        let budget = &self.shared.budget;
+        if self.shared.pool.waited_within(READS_GO_FIRST)
+            && self.runs_deepest() <= self.depths().most
+            && !budget.is_stopping()
+            && !budget.wants_relief()
+        {
+            thread::park_timeout((worked * REST_FOR_WORK).min(REST_MAX));
         }
     }
 
@@ -229,7 +261,7 @@ impl Table {
         range: usize,
         runs: std::ops::Range<usize>,
     ) -> Result<MergeDone, TableError> {
-        self.do_task(&Task {
+        let task = Task {
             cold,
             merge: Merge {
                 range,
@@ -239,7 +271,8 @@ impl Table {
             },
             emptied: self.emptied(),
             room_bytes: u64::MAX,
-        })
+        };
+        self.do_task(&task, Need::Space)
     }
 
     /// Splits ranges that have grown large; says whether there were any, and so may be more.

@@ -46,6 +46,9 @@ const ALONE_MAX: usize = 8;
 /// solid-state disk busy.
 const UNDER_WAY_MAX: usize = 32;
 
+/// Lookups whose indexes are begun to be fetched at once.
+const FETCHED_AHEAD: usize = 64;
+
 /// What a slot takes beyond its value, for how long an answer will be.
 const SLOT_BYTES: usize = 9;
 
@@ -239,6 +242,8 @@ struct BatchRead {
     found: Vec<OnceLock<Result<Found, TableError>>>,
     found_bytes: AtomicUsize,
     next: AtomicUsize,
+    /// The lookups whose indexes are being fetched, or are likely to be there.
+    fetched: AtomicUsize,
     /// Workers that have not left.
     workers: AtomicUsize,
     /// Workers that were called so far.
@@ -253,8 +258,11 @@ impl BatchRead {
         let (sender, mut receiver) = oneshot::channel();
         let pool = &table.shared.pool;
         let lookups = asked.lookups.len();
+        // A few lookups cost the others little even if they come to wait: what they read is then under way before
+        // the pool's thread is awake.
+        let is_quick = lookups <= ALONE_MAX || lookups <= AT_ONCE_MAX && pool.is_calm();
         let begins_here =
-            lookups <= AT_ONCE_MAX && asked.question == Question::Value && pool.is_calm();
+            is_quick && asked.question == Question::Value && !pool.missing.is_likely();
         let helpers = match (begins_here, lookups) {
             (true, ..=ALONE_MAX) => 0,
             (true, _) => pool.cores().saturating_sub(1),
@@ -267,6 +275,7 @@ impl BatchRead {
             asked,
             found_bytes: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
+            fetched: AtomicUsize::new(0),
             workers: AtomicUsize::new(workers),
             called: AtomicUsize::new(workers),
             has_waited: AtomicBool::new(false),
@@ -285,7 +294,7 @@ impl BatchRead {
             }
         }
         if begins_here {
-            batch.work_at_once();
+            pool.missing.watch(|| batch.work_at_once());
             for _ in 0..LAST_SPINS_MAX {
                 if let Ok(answered) = receiver.try_recv() {
                     return Answer::Ready(answered);
@@ -300,9 +309,11 @@ impl BatchRead {
     }
 
     /// Reads what lies in the system's page cache on the thread that asked, which saves switches of
-    /// threads; what would wait for the disk goes to the pool.
-    fn work_at_once(self: &Arc<Self>) {
+    /// threads; what would wait for the disk goes to the pool. Says how many it looked for.
+    fn work_at_once(self: &Arc<Self>) -> u32 {
+        let mut looks = 0;
         while let Some((number, lookup)) = self.next_lookup() {
+            looks += 1;
             let Some(found) = waiting::never(|| self.table.read_alone(lookup)) else {
                 self.waits();
                 self.workers.fetch_add(1, Relaxed);
@@ -317,6 +328,7 @@ impl BatchRead {
             }
         }
         self.leave();
+        looks
     }
 
     /// Has the pool work on, with the lookup of this number first.
@@ -328,7 +340,8 @@ impl BatchRead {
                 told.waits();
                 told.call_another();
             };
-            waiting::telling(Arc::new(tell), || batch.work(first));
+            let missing = &batch.table.shared.pool.missing;
+            missing.watch(|| waiting::telling(Arc::new(tell), || batch.work(first)));
         })
     }
 
@@ -373,12 +386,13 @@ impl BatchRead {
     }
 
     /// Tries lookups in the page cache until enough are under way from the disk, and waits for those
-    /// in the order in which they began.
-    fn work(&self, first: Option<usize>) {
+    /// in the order in which they began. Says how many it read.
+    fn work(&self, first: Option<usize>) -> u32 {
         let mut under_way: VecDeque<usize> = first.into_iter().collect();
         let (mut goes_on, mut reads) = (true, 0);
         loop {
             let next = if goes_on && under_way.len() < UNDER_WAY_MAX {
+                self.fetch_ahead();
                 self.next_lookup()
             } else {
                 None
@@ -405,6 +419,23 @@ impl BatchRead {
             self.table.shared.pool.did_not_wait(reads);
         }
         self.leave();
+        reads
+    }
+
+    /// Begins to fetch the indexes that the next lookups need, where pages of them are likely to be missing.
+    fn fetch_ahead(&self) {
+        let (begun, next) = (self.fetched.load(Relaxed), self.next.load(Relaxed));
+        let is_near = next + FETCHED_AHEAD / 2 >= begun;
+        if !is_near || begun >= self.found.len() || !self.table.shared.pool.missing.is_likely() {
+            return;
+        }
+        let from = begun.max(next);
+        let end = from + FETCHED_AHEAD;
+        let claimed = self.fetched.compare_exchange(begun, end, Relaxed, Relaxed);
+        if claimed.is_ok() {
+            let lookups = self.asked.lookups.iter().skip(from);
+            lookups.take(FETCHED_AHEAD).for_each(Lookup::begin_to_fetch);
+        }
     }
 
     /// Reads what is asked of a key; together with others who wait for the same.

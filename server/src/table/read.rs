@@ -327,6 +327,9 @@ impl BatchRead {
                 break;
             }
         }
+        if !self.has_waited.load(Relaxed) {
+            self.table.shared.pool.did_not_wait(looks);
+        }
         self.leave();
         looks
     }

@@ -234,13 +234,13 @@ fn a_get_answers_as_of_its_call_whatever_happens_before_it_reads_below() {
         let dir = tempfile::tempdir().expect("a directory");
         let (store, table) = cold_list(dir.path());
         let gate = Gate::at(&store, Point::BatchLooked);
-        let answer = start_get(&table);
+        let getting = spawn(&table, |table| wait(start_get(table)));
         gate.wait();
         let after = meanwhile.happen(&store, &table, Some(OLD));
         gate.open();
         let context = format!("{meanwhile:?}");
         assert_eq!(
-            value_of(wait(answer).expect("a get")).as_deref(),
+            value_of(getting.join().expect("no panic").expect("a get")).as_deref(),
             Some(OLD),
             "{context}"
         );

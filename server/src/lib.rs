@@ -38,6 +38,7 @@ mod page_faults;
 mod pool;
 mod waiting;
 mod flights;
+mod freeing;
 mod readings;
 mod counters;
 pub mod key_hash;

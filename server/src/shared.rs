@@ -13,6 +13,7 @@ use crate::{
         manifest::{Edit, Manifest, TableState},
     },
     flights::Flights,
+    freeing::Freeing,
     governor::{Bell, Budget, Steps},
     key_hash::KeyHasher,
     log::{Log, Lsn},
@@ -51,6 +52,10 @@ pub(crate) struct Shared {
     pub(crate) value_bytes_max: usize,
     /// Which keys were read of late, so that the second read promotes.
     pub(crate) readings: Readings,
+    /// What was closed and takes long to free.
+    pub(crate) freeing: Freeing,
+    /// A checkpoint would cut most of the log, which tells of what was closed or cleared.
+    pub(crate) log_is_stale: AtomicBool,
     /// Merge work is there.
     pub(crate) merge_wanted: Bell,
     /// Merge work was done, or failed.

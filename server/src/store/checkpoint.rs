@@ -542,7 +542,8 @@ fn look(store: &Weak<Store>, seen: &mut Watch) -> Looked {
     if log.failure().is_some() {
         return Looked::Fine;
     }
-    if !seen.is_due(log) || store.waits_for_merges() {
+    let is_stale = store.shared.log_is_stale.swap(false, Relaxed);
+    if !(seen.is_due(log) || is_stale) || store.waits_for_merges() {
         return Looked::Fine;
     }
     let began = Instant::now();

@@ -38,6 +38,7 @@ use crate::{
     counters::Counters,
     data_dir::{DataDir, manifest::Manifest},
     flights::Flights,
+    freeing::Freeing,
     governor::{self, Bell, Budget, Seen},
     key_hash::KeyHasher,
     log::{By, Log, Lsn},
@@ -172,6 +173,8 @@ impl Store {
             merge_wanted: Bell::default(),
             merge_done: Bell::default(),
             merge_trouble: Mutex::new(None),
+            freeing: Freeing::default(),
+            log_is_stale: AtomicBool::new(false),
             no_space_to_gain: AtomicBool::new(false),
             #[cfg(test)]
             hooks: crate::table::hooks::Hooks::default(),
@@ -243,7 +246,7 @@ impl Store {
         }
         drop(by_name);
         self.tables.by_id.write().remove(&id);
-        drop(emptied);
+        table.free(emptied);
         Ok(lsn)
     }
 

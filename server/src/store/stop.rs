@@ -28,6 +28,7 @@ impl Store {
                 tracing::error!("a thread of the store had panicked");
             }
         }
+        self.shared.freeing.finish();
         let Some(cold) = &self.shared.cold else {
             return Ok(());
         };

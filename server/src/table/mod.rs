@@ -27,7 +27,11 @@ pub(crate) mod hooks;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -55,6 +59,9 @@ use deletes::LookedAt;
 use depth::Depths;
 use due::SETTLED_AFTER;
 use survey::Survey;
+
+/// A log of more than this that tells mostly of what is gone is cut.
+const STALE_LOG_BYTES_MIN: u64 = 8 << 20;
 
 /// A result that is there at once, or comes from the read pool. What a table looked up in RAM was
 /// looked up when the method was called, so later writes do not change it.
@@ -160,6 +167,12 @@ pub(crate) struct Emptied {
     _hot: HotMap,
     _transit: Vec<Arc<Frozen>>,
     cold: Arc<Ranges<Arc<Run>>>,
+}
+
+impl Emptied {
+    fn disk_bytes(&self) -> u64 {
+        self.cold.runs().iter().map(|run| run.bytes()).sum()
+    }
 }
 
 impl RunHandle for Arc<Run> {
@@ -285,13 +298,27 @@ impl Table {
     /// Clears as [`clear`](Self::clear) does, for a request that may be sent again; returns the record of the
     /// log that tells of it and of its answer, 0 if none does.
     pub(crate) fn clear_by(&self, by: Option<By>) -> Result<Lsn, TableError> {
-        self.empty(false, by).map(|(_, lsn)| lsn)
+        let (emptied, lsn) = self.empty(false, by)?;
+        self.free(emptied);
+        Ok(lsn)
     }
 
     /// Takes the table out of both tiers; it is freed with what is returned. Reads that are under way
     /// still find what they looked up. Returns the record of the log as well, 0 for none.
     pub(crate) fn close(&self, by: Option<By>) -> Result<(Emptied, Lsn), TableError> {
         self.empty(true, by)
+    }
+
+    /// Frees what the table had: at once, or, if that takes long, in a moment.
+    pub(crate) fn free(&self, emptied: Emptied) {
+        let disk_bytes = emptied.disk_bytes();
+        if let Some(log) = self.log()
+            && log.bytes() > STALE_LOG_BYTES_MIN
+            && log.bytes() / 2 < disk_bytes
+        {
+            self.shared.log_is_stale.store(true, Relaxed);
+        }
+        self.shared.freeing.free(emptied, disk_bytes);
     }
 
     /// Whether the table was closed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rhash_client::{CachePolicy, Client};
+use rhash_client::{CachePolicy, Client, Durability};
 use serde_json::json;
 
 use super::super::data::{Tally, Values, content, is_content, key, mix};
@@ -57,6 +57,7 @@ pub(super) fn run(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
     let driven = trial.drive(async {
         let client = Client::connect(&address).await?;
         let (mut tally, mut held) = (Tally::default(), Vec::new());
+        write_a_small_run(&client).await?;
         for round in 0..WARM_UP + rounds {
             play(&client, mix(stage.seed ^ round), entries, &mut tally).await?;
             if round == WARM_UP || round == WARM_UP + rounds / 2 || round + 1 == WARM_UP + rounds {
@@ -74,6 +75,19 @@ pub(super) fn run(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
     report.figure("bytes_a_round", entries * VALUE_BYTES as u64);
     report.answers(driven);
     trial.finish(report)
+}
+
+/// Has the server open the home of small runs, which has threads and files of its own and is not opened before there is
+/// one.
+async fn write_a_small_run(client: &Client) -> Result<(), Failure> {
+    let builder = client.table("small").durability(Durability::None);
+    let table: Values = builder.cache_policy(CachePolicy::None).open().await?;
+    let mut bulk = table.bulk();
+    bulk.insert(key(0, 0), &content(0, VALUE_BYTES)[..])?;
+    bulk.finish().await?;
+    client.sync().await?;
+    table.close().await?;
+    Ok(())
 }
 
 /// One round; every second one in a named table, every third one ended by a drop or a clear first.

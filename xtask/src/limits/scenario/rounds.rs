@@ -1,6 +1,6 @@
 //! Round after round of open, fill past the limit, close: what a round takes, it gives back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rhash_client::{CachePolicy, Client, Durability};
 use serde_json::json;
@@ -21,6 +21,8 @@ const MEMORY_SLACK_BYTES: u64 = 2 << 20;
 const DISK_SLACK_BYTES: u64 = 2 << 20;
 /// How long it may take until files of closed tables are gone.
 const SETTLE: Duration = Duration::from_millis(300);
+/// The runtime keeps a thread for blocking work for ten seconds in which there is none.
+const IDLE_THREADS_WAIT: Duration = Duration::from_secs(15);
 
 /// What a server holds of the machine.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +66,14 @@ pub(super) fn run(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
                 tokio::time::sleep(SETTLE).await;
                 held.push(Held::by(stage, id));
             }
+        }
+        let began = Instant::now();
+        while let [first, .., last] = &mut held[..]
+            && last.threads > first.threads
+            && began.elapsed() < IDLE_THREADS_WAIT
+        {
+            tokio::time::sleep(SETTLE).await;
+            *last = Held::by(stage, id);
         }
         Ok((tally, held))
     });

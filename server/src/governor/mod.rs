@@ -39,6 +39,9 @@ const MARGIN_SHARE: u64 = 16;
 const MARGIN_BYTES_MIN: u64 = 2560 << 10;
 /// Before anything is measured: what threads, buffers, sled and merges take.
 const OVERHEAD_BYTES: u64 = 8 << 20;
+/// So much of the limit more is left free at first, as a divisor, and forgotten like an overhead that was measured: the
+/// first burst of a fast writer grows all buffers at once, before any of them was seen.
+const START_SHARE: u64 = 16;
 /// How fast a measured overhead is forgotten: a 1024th of it at each look.
 const FORGET_SHARE: u64 = 1024;
 /// Beyond this part of the limit, and beyond what is usual, what is not entries may be memory that
@@ -145,7 +148,7 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
         seen,
         resident,
         limit_bytes,
-        overhead_bytes: 0,
+        overhead_bytes: limit_bytes.map_or(0, overhead_bytes_at_start),
         buffers_bytes: 0,
         margin_used_bytes: 0,
         resident_bytes: 0,
@@ -201,7 +204,11 @@ pub(crate) fn relieve_now(shared: &Shared, tables: &Tables) {
 
 /// What entries may take before anything is measured.
 pub(crate) fn entries_bytes_at_start(limit_bytes: u64) -> usize {
-    entries_bytes(limit_bytes, OVERHEAD_BYTES)
+    entries_bytes(limit_bytes, overhead_bytes_at_start(limit_bytes))
+}
+
+fn overhead_bytes_at_start(limit_bytes: u64) -> u64 {
+    OVERHEAD_BYTES + limit_bytes / START_SHARE
 }
 
 /// What answers that may be asked for again may take.

@@ -1,8 +1,8 @@
 //! Runs in sled, for small ones.
 //!
 //! A piece is one or more values under sequential keys: the run's id and the offset, both big-endian.
-//! sled's files never shrink, so when they hold far
-//! more than what is live, that is moved to a new database and the old one is removed; reads go on.
+//! sled's files never shrink, so when they hold far more than what is live, that is moved to a new
+//! database and the old one is removed; reads go on.
 
 use std::{
     ops::Range,

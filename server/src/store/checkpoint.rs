@@ -542,10 +542,11 @@ fn look(store: &Weak<Store>, seen: &mut Watch) -> Looked {
     if log.failure().is_some() {
         return Looked::Fine;
     }
-    let is_stale = store.shared.log_is_stale.swap(false, Relaxed);
-    if !(seen.is_due(log) || is_stale) || store.waits_for_merges() {
+    let is_stale = &store.shared.log_is_stale;
+    if !(seen.is_due(log) || is_stale.load(Relaxed)) || store.waits_for_merges() {
         return Looked::Fine;
     }
+    is_stale.store(false, Relaxed);
     let began = Instant::now();
     let bytes_before = log.bytes();
     match store.checkpoint() {

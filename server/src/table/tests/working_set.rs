@@ -119,7 +119,8 @@ fn a_working_set_that_is_read_no_more_makes_room_for_the_next() {
     let store = small_store(dir.path());
     let table = table_in_use(&store);
     for first in (10_000..60_000).step_by(5000) {
-        for _ in 0..4 {
+        // A batch that is read while a merge ends brings nothing to RAM, so that a read or two may be for nothing.
+        for _ in 0..6 {
             read(&store, &table, first..first + 5000);
         }
         let cold = read(&store, &table, first..first + 5000);

@@ -41,6 +41,8 @@ const SLACK_COUNT: u64 = 16;
 /// What may lie on disk, times the bytes of live entries: garbage, and what merges write anew.
 const DISK_FACTOR: u64 = 3;
 const DISK_SLACK_BYTES: u64 = 64 << 20;
+/// What the log may take of that; half of it, before a checkpoint begins.
+const LOG_LIMIT: &str = "256M";
 
 /// No start, stop or call takes longer.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -75,6 +77,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         .arg(options.mem_limit_bytes.to_string());
     command.arg("--data").arg(stage.join("data"));
     command.args(["--lease", "2s", "--log", "warn"]);
+    command.args(["--log-limit", LOG_LIMIT]);
     let mut server = Server::start(&mut command, &stage.join("server.log"))?;
     server.wait_until_ready(DEADLINE)?;
     let mut checks = Checklist::default();

@@ -27,6 +27,7 @@ mod sled_home;
 mod memory_home;
 mod faults;
 mod writer;
+mod lost;
 mod run;
 mod verify;
 mod glance;

@@ -10,10 +10,11 @@ use std::sync::{
 use super::{
     cursor::RunCursor,
     error::ColdError,
-    format::{CRC_BYTES, ENTRY_BYTES, FOOTER_BYTES, FORMAT, Footer, RunSummary, Section, unseal},
+    format::{CRC_BYTES, ENTRY_BYTES, FOOTER_BYTES, Footer, RunSummary, Section, unseal},
     hashes::HashCursor,
     home::{Home, RunBytes},
     leaf::Leaf,
+    lost::{Lost, NoBytes},
     store::{RunId, Shared},
 };
 use crate::key_hash::KeyHash;
@@ -44,57 +45,10 @@ enum Index {
     Lost(Lost),
 }
 
-/// Why a run cannot be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lost {
-    /// It is not there.
-    Missing,
-    /// This is not as it was written, at this offset.
-    Damaged(&'static str, u64),
-    /// It has this format.
-    Format(u32),
-    /// It was written under another secret.
-    OtherSecret,
-}
-
-impl Lost {
-    /// The reason that an error gives; none for one that may be gone another time.
-    pub(super) fn of(error: &ColdError) -> Option<Self> {
-        match error {
-            ColdError::Missing { .. } => Some(Self::Missing),
-            ColdError::Damaged { what, offset, .. } => Some(Self::Damaged(what, *offset)),
-            ColdError::Format { found, .. } => Some(Self::Format(*found)),
-            ColdError::OtherSecret { .. } => Some(Self::OtherSecret),
-            _ => None,
-        }
-    }
-
-    fn error(self, run: RunId) -> ColdError {
-        match self {
-            Self::Missing => ColdError::Missing { run },
-            Self::Damaged(what, offset) => ColdError::Damaged { what, run, offset },
-            Self::Format(found) => ColdError::Format {
-                run,
-                found,
-                supported: FORMAT,
-            },
-            Self::OtherSecret => ColdError::OtherSecret { run },
-        }
-    }
-}
-
-/// The bytes of a run that is lost.
-#[derive(Debug)]
-struct NoBytes(RunId, Lost);
-
-impl RunBytes for NoBytes {
-    fn len(&self) -> u64 {
-        0
-    }
-
-    fn read_exact_at(&self, _buffer: &mut [u8], _offset: u64) -> Result<(), ColdError> {
-        Err(self.1.error(self.0))
-    }
+/// Where the bit of a piece is.
+#[inline]
+fn verified_bit(verified: &[AtomicU64], number: usize) -> Option<(&AtomicU64, u64)> {
+    Some((verified.get(number / 64)?, 1 << (number % 64)))
 }
 
 impl Index {
@@ -518,8 +472,9 @@ impl Run {
         let Index::Mapped(verified) = &self.index else {
             return true;
         };
-        let word = verified.get(number / 64);
-        word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (number % 64)) != 0)
+        // Relaxed: the bytes do not change, so nothing is published with the bit.
+        let bit = verified_bit(verified, number);
+        bit.is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
     /// A piece of the index without its checksum, verified when it is first touched.
@@ -535,9 +490,8 @@ impl Run {
         let payload_bytes = bytes.checked_sub(CRC_BYTES).ok_or_else(short)?;
         match &self.index {
             Index::Mapped(verified) => {
-                let word = verified.get(number / 64).ok_or_else(short)?;
-                let bit = 1u64 << (number % 64);
-                // Relaxed: the bytes do not change, so nothing is published with the bit.
+                let (word, bit) = verified_bit(verified, number).ok_or_else(short)?;
+                // Relaxed: as in `is_verified`.
                 if word.load(Ordering::Relaxed) & bit == 0 {
                     self.read_piece(offset, bytes, verify)?;
                     word.fetch_or(bit, Ordering::Relaxed);

@@ -32,7 +32,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 pub use rhash_protocol::Durability;
 use rhash_protocol::{ErrorCode, TableId, WireError};
 
@@ -358,11 +358,8 @@ impl Log {
                     .push_known(&mut intake, self.durability(), &record);
             }
         }
-        let told_bytes = (intake.waiting_bytes - bytes_before) as u64;
-        drop(intake);
-        self.shared.last_told_bytes.store(told_bytes, Relaxed);
-        self.shared.told_bytes.fetch_add(told_bytes, Relaxed);
-        self.shared.work.notify_one();
+        self.shared.last_told_bytes.store(0, Relaxed);
+        self.end_telling(intake, bytes_before);
         last
     }
 
@@ -376,12 +373,18 @@ impl Log {
             self.shared
                 .push_known(&mut intake, self.durability(), &record);
         }
+        let last = intake.next - 1;
+        self.end_telling(intake, bytes_before);
+        last
+    }
+
+    /// Counts what was appended for a checkpoint, and has it written.
+    fn end_telling(&self, intake: MutexGuard<'_, Intake>, bytes_before: usize) {
         let told_bytes = (intake.waiting_bytes - bytes_before) as u64;
         drop(intake);
         self.shared.last_told_bytes.fetch_add(told_bytes, Relaxed);
         self.shared.told_bytes.fetch_add(told_bytes, Relaxed);
         self.shared.work.notify_one();
-        self.last()
     }
 
     /// Removes the segments whose records are all up to `through`.

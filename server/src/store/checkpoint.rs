@@ -249,12 +249,10 @@ impl Store {
             // IMPORTANT: what the new segment tells of sessions and tables is on stable storage before the old ones
             // go, or a power cut could leave neither.
             log.sync_through(log.last())?;
-        }
-        if let Some(log) = self.shared.log.get()
-            && let Err(error) = log.cut(through)
-        {
-            // What is left is cut by the next one.
-            tracing::warn!(error = error_text(&error), "the log could not be cut");
+            if let Err(error) = log.cut(through) {
+                // What is left is cut by the next one.
+                tracing::warn!(error = error_text(&error), "the log could not be cut");
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::{error::Error, time::Duration};
 use rhash_client::{
     BytesCodec, CachePolicy, Counter, ErrorKind, List, RemoteHash, testing::FakeServer,
 };
-use support::{DEADLINE, eventually, quiet, server};
+use support::{DEADLINE, eventually, quiet, server, until_answered};
 
 type Done = Result<(), Box<dyn Error>>;
 type Lists = RemoteHash<Vec<u8>, List<u8>, BytesCodec>;
@@ -171,8 +171,7 @@ async fn a_server_that_stays_away_is_an_error_and_writes_wait_for_it() -> Done {
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert_eq!(table.get("k").await?, Some(1), "still in the cache");
     server.set(|hooks| hooks.refuse_connections = false);
-    let connections = server.seen().connections;
-    eventually("a reconnect", || server.seen().connections > connections).await;
+    until_answered(&client).await;
     table.flush().await?;
     assert_eq!(server.stored("t").len(), 1);
     assert_eq!(server.seen().operations, 1);

@@ -43,6 +43,15 @@ pub(crate) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until the client has a connection again. The server knows of it a moment before the client does.
+pub(crate) async fn until_answered(client: &Client) {
+    let begun = Instant::now();
+    while let Err(error) = client.ping().await {
+        assert!(begun.elapsed() < DEADLINE, "no connection in time: {error}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// The seed of a random test: given in `RHASH_SEED`, or new; printed either way.
 pub(crate) fn seed() -> u64 {
     let seed = std::env::var("RHASH_SEED")

@@ -249,11 +249,45 @@ fn what_is_acknowledged_before_the_disk_fails_is_there_and_nothing_is_after() {
     }
 }
 
+/// The end of a segment gave its reserve back before the next one had any: a checkpoint that met a full disk left none.
+#[test]
+fn a_segment_that_finds_no_room_for_its_reserve_leaves_that_of_the_one_before() {
+    let files = MemoryFiles::default();
+    files.set_capacity(Some(6 << 20));
+    let log = start(&files, Durability::EverySec);
+    let lsn = append(&log, 1, 1000).expect("appended");
+    log.wait_acked(lsn).expect("written");
+    // A header fits, and no reserve.
+    files.set_capacity(Some(files.used() + 10_000));
+    log.begin_checkpoint();
+    for number in 2..50 {
+        let room = log.try_admit(1000, Durability::EverySec, Admit::Discards);
+        let room = room.expect("a discard goes in").expect("at once");
+        let lsn = append(&log, number, 1000).expect("appended");
+        drop(room);
+        log.wait_acked(lsn).expect("written");
+    }
+    log.stop();
+    let (numbers, found) = read(&files, 1).expect("a sound log");
+    assert_eq!(numbers, (1..50).collect::<Vec<_>>());
+    assert_eq!(found.segments.len(), 1, "the old one went on");
+}
+
 #[test]
 fn a_full_disk_refuses_writes_takes_discards_and_goes_on_when_there_is_room() {
     let files = MemoryFiles::default();
     files.set_capacity(Some(6 << 20));
-    let log = start(&files, Durability::EverySec);
+    let options = LogOptions {
+        limit_bytes: 4 << 20,
+        ..options(Durability::EverySec)
+    };
+    let log = Log::start(
+        Arc::new(files.clone()),
+        options,
+        &empty(),
+        Ledger::default(),
+    )
+    .expect("a log");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

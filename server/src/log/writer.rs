@@ -213,18 +213,22 @@ impl Writer {
 
     /// Ends the segment and begins another; if there is no room for one, it goes on.
     fn roll(&mut self, shared: &Shared, first: Lsn) {
-        // What was allocated and not written is given back. If that fails it is no less of a segment.
-        if let Err(error) = self.file.truncate(self.offset) {
-            tracing::warn!(%error, "a segment of the log keeps room that it does not need");
-        }
         if let Err(error) = self.file.sync() {
             shared.fail(&format!("sync: {error}"));
             return;
         }
-        self.allocated = 0;
-        match Self::begin(&shared.files, &shared.options, first) {
+        // IMPORTANT: this one keeps its reserve until the next one has its own, or discards would find none where the disk
+        // is full by now.
+        match Self::begin(&shared.files, &shared.options, first)
+            .and_then(|next| next.reserve(shared, first))
+        {
             Ok(next) => {
+                // What was allocated and not written is given back. If that fails it is no less of a segment.
+                if let Err(error) = self.file.truncate(self.offset) {
+                    tracing::warn!(%error, "a segment of the log keeps room that it does not need");
+                }
                 *self = next;
+                self.tell_room(shared);
                 shared.bytes.fetch_add(HEADER_BYTES as u64, Relaxed);
                 shared.progress.rolled(first, self.file());
             }
@@ -233,6 +237,24 @@ impl Writer {
                 self.roll_from = self.offset + ROLL_RETRY_BYTES;
             }
         }
+    }
+
+    /// Takes the reserve of a segment that was just begun; without room for it there is no segment.
+    fn reserve(mut self, shared: &Shared, first: Lsn) -> io::Result<Self> {
+        let reserved = self.offset + RESERVE_BYTES + shared.options.buffer_bytes as u64;
+        match self.file.allocate(reserved) {
+            Ok(()) => {
+                self.allocated = reserved;
+                shared.progress.set_trouble(None);
+            }
+            Err(error) if is_full(&error) => {
+                drop(shared.files.remove(first));
+                return Err(error);
+            }
+            // It will be met again.
+            Err(_) => {}
+        }
+        Ok(self)
     }
 }
 

@@ -337,19 +337,19 @@ impl Log {
     }
 
     /// Begins a new segment, which tells of all sessions; returns the last record before it. Of the tables
-    /// [`tell_of_tables`](Self::tell_of_tables) tells.
-    pub(crate) fn begin_checkpoint(&self) -> Lsn {
-        let mut intake = self.shared.intake.lock();
-        let first = intake.next;
+    /// [`tell_of_tables`](Self::tell_of_tables) tells. Blocks until the segment is there.
+    ///
+    /// # Errors
+    /// There can be none, for now or for good; the old one goes on, and nothing was appended.
+    pub(crate) fn begin_checkpoint(&self) -> Result<Lsn, WireError> {
+        let first = self.begin_segment();
+        self.shared.progress.wait_begun(first)?;
         let last = first - 1;
+        // What others appended meanwhile stands before this, and says nothing of sessions that are not known yet: this
+        // tells of it too.
+        let mut intake = self.shared.intake.lock();
         let sessions = intake.ledger.ids();
         let bytes_before = intake.waiting_bytes;
-        intake.chunks.push_back(Chunk {
-            first,
-            last,
-            begins_segment: true,
-            ..Chunk::default()
-        });
         // One at a time, since their answers may be long.
         for session in sessions {
             if let Some(session) = intake.ledger.session(session) {
@@ -360,7 +360,22 @@ impl Log {
         }
         self.shared.last_told_bytes.store(0, Relaxed);
         self.end_telling(intake, bytes_before);
-        last
+        Ok(last)
+    }
+
+    /// Lets a new segment begin with the next record; returns its number.
+    fn begin_segment(&self) -> Lsn {
+        let mut intake = self.shared.intake.lock();
+        let first = intake.next;
+        intake.chunks.push_back(Chunk {
+            first,
+            last: first - 1,
+            begins_segment: true,
+            ..Chunk::default()
+        });
+        drop(intake);
+        self.shared.work.notify_one();
+        first
     }
 
     /// Appends what tables are, behind [`begin_checkpoint`](Self::begin_checkpoint); returns the last record.

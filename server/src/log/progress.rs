@@ -48,6 +48,8 @@ struct State {
     checkpoint_trouble: Option<WireError>,
     /// There was no room for what comes next, so nothing behind it is written before there is.
     stuck: Option<WireError>,
+    /// The last segment that could not be begun, by the number that its first record would have had, and why.
+    refused: Option<(Lsn, WireError)>,
     failure: Option<WireError>,
     /// By the number of their first record, with their lengths; the last one is written to.
     segments: VecDeque<(Lsn, u64)>,
@@ -82,6 +84,7 @@ impl Progress {
                 trouble: None,
                 checkpoint_trouble: None,
                 stuck: None,
+                refused: None,
                 failure: None,
                 segments,
                 file,
@@ -236,6 +239,29 @@ impl Progress {
         let written = state.written;
         self.set_synced(&mut state, written, None);
         self.tell(state);
+    }
+
+    /// No segment could be begun with the record `first`: what comes goes to the old one.
+    pub(super) fn refuse_segment(&self, first: Lsn, error: WireError) {
+        let mut state = self.state.lock();
+        state.refused = Some((first, error));
+        self.tell(state);
+    }
+
+    /// Blocks until a segment that was asked for is begun. As [`wait`](Self::wait), it does not wait for room.
+    pub(super) fn wait_begun(&self, first: Lsn) -> Result<(), WireError> {
+        let mut state = self.state.lock();
+        loop {
+            if state.segments.iter().any(|segment| segment.0 == first) {
+                return Ok(());
+            }
+            let refused = state.refused.as_ref().filter(|refused| refused.0 == first);
+            let error = refused.map(|(_, error)| error);
+            if let Some(error) = state.failure.as_ref().or(state.stuck.as_ref()).or(error) {
+                return Err(error.clone());
+            }
+            self.moved.wait(&mut state);
+        }
     }
 
     /// Records up to `through` are on stable storage.

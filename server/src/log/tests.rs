@@ -259,7 +259,8 @@ fn a_segment_that_finds_no_room_for_its_reserve_leaves_that_of_the_one_before() 
     log.wait_acked(lsn).expect("written");
     // A header fits, and no reserve.
     files.set_capacity(Some(files.used() + 10_000));
-    log.begin_checkpoint();
+    let refusal = log.begin_checkpoint().expect_err("no room for a segment");
+    assert_eq!(refusal.code, ErrorCode::DiskFull);
     for number in 2..50 {
         let room = log.try_admit(1000, Durability::EverySec, Admit::Discards);
         let room = room.expect("a discard goes in").expect("at once");
@@ -267,10 +268,30 @@ fn a_segment_that_finds_no_room_for_its_reserve_leaves_that_of_the_one_before() 
         drop(room);
         log.wait_acked(lsn).expect("written");
     }
-    log.stop();
     let (numbers, found) = read(&files, 1).expect("a sound log");
     assert_eq!(numbers, (1..50).collect::<Vec<_>>());
     assert_eq!(found.segments.len(), 1, "the old one went on");
+    files.set_capacity(None);
+    assert_eq!(log.begin_checkpoint().expect("a segment"), 49);
+    log.cut(49).expect("cut");
+    log.stop();
+    let (numbers, _) = read(&files, 50).expect("a sound log");
+    assert!(numbers.is_empty());
+}
+
+/// Without its answer, who waits for the log to be cut would wait for nothing.
+#[test]
+fn a_checkpoint_whose_segment_cannot_be_begun_says_so() {
+    let files = MemoryFiles::default();
+    let log = start(&files, Durability::EverySec);
+    let lsn = append(&log, 1, 1000).expect("appended");
+    log.sync_through(lsn).expect("synced");
+    // The sync of the old segment goes well, and the new one cannot be made.
+    files.fail_from(2, ErrorKind::PermissionDenied);
+    let refusal = log.begin_checkpoint().expect_err("no segment");
+    assert_eq!(refusal.code, ErrorCode::Storage);
+    assert!(refusal.text.contains("no new segment"), "{}", refusal.text);
+    assert!(log.failure().is_none(), "the old one goes on");
 }
 
 #[test]
@@ -437,7 +458,7 @@ fn a_checkpoint_cuts_what_is_before_it_and_keeps_the_sessions() {
     for number in 1..=100 {
         append(&log, number, 200).expect("appended");
     }
-    let last = log.begin_checkpoint();
+    let last = log.begin_checkpoint().expect("a segment");
     for number in 101..=110 {
         append(&log, number, 200).expect("appended");
     }
@@ -522,7 +543,7 @@ fn long_answers_that_nobody_settles_are_no_reason_for_checkpoints_nor_in_the_way
     for round in 0..3 {
         log.sync_through(log.last()).expect("synced");
         assert!(log.wants_checkpoint(), "round {round}");
-        let last = log.begin_checkpoint();
+        let last = log.begin_checkpoint().expect("a segment");
         log.sync_through(log.last()).expect("synced");
         log.cut(last).expect("cut");
         assert!(log.bytes() as usize > answer.len(), "the answer is kept");

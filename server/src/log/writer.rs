@@ -235,6 +235,12 @@ impl Writer {
             Err(error) => {
                 tracing::warn!(%error, "no new segment of the log could be begun; the old one goes on");
                 self.roll_from = self.offset + ROLL_RETRY_BYTES;
+                let told = match is_full(&error) {
+                    true => no_room(&error),
+                    false => no_segment(&error),
+                };
+                // Who waits for a checkpoint learns that it cannot cut anything.
+                shared.progress.refuse_segment(first, told);
             }
         }
     }
@@ -287,6 +293,16 @@ fn no_room(error: &io::Error) -> WireError {
         text: format!(
             "no room on disk for the log ({error}); make some, and writes go on by themselves; reads, \
              discards and closes go on meanwhile"
+        ),
+    }
+}
+
+fn no_segment(error: &io::Error) -> WireError {
+    WireError {
+        code: ErrorCode::Storage,
+        text: format!(
+            "no new segment of the log can be begun ({error}), so the log cannot be cut; it is tried again each \
+             second, and reads and temporary tables go on"
         ),
     }
 }

@@ -317,7 +317,7 @@ impl Store {
     /// # Errors
     /// The log failed, or has no room on disk.
     fn begin_checkpoint(&self, log: &Log) -> Result<Lsn, WireError> {
-        let through = log.begin_checkpoint();
+        let through = log.begin_checkpoint()?;
         self.tell_of_tables(log, |_| true)?;
         Ok(through)
     }

@@ -53,7 +53,7 @@ fn three_tables_at_three_levels_survive_what_their_levels_say() {
     for default in [Durability::EverySec, Durability::Always] {
         let dir = tempfile::tempdir().expect("a directory");
         let files = MemoryFiles::default();
-        let store = open_logged_in(dir.path(), Arc::new(files.clone()), default);
+        let store = open_logged_in(dir.path(), Arc::new(files.clone()), tiny(64), default);
         for (name, level) in LEVELS {
             let table = open_at(&store, name, level).expect("a table");
             assert_eq!(table.log().is_some(), level != Durability::None);
@@ -65,7 +65,7 @@ fn three_tables_at_three_levels_survive_what_their_levels_say() {
         }
         let killed = files.after_kill();
         drop(store);
-        let store = open_logged_in(dir.path(), Arc::new(killed), default);
+        let store = open_logged_in(dir.path(), Arc::new(killed), tiny(64), default);
         for (name, level) in LEVELS {
             let table = open_table(&store, name);
             assert_eq!(table.own_durability(), Some(level));

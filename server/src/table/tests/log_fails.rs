@@ -1,24 +1,32 @@
 //! The log's disk fails, or loses what was not synced: what was acknowledged is there all the same, each write
 //! once, and what needs no log goes on.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{
+    io::ErrorKind,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use fastrand::Rng;
 use rhash_protocol::{ErrorCode, Op, Response, TableKind};
 
-use super::support::{get_one, open_logged_in, open_table, scan, write};
+use super::support::{get_one, open_logged_in, open_table, scan, tiny, write};
 use crate::{
     dispatch::encode,
     hot::Sweep,
-    log::{By, Durability, Lsn, OwnedReply, SessionRecord, memory_files::MemoryFiles},
-    store::Store,
+    log::{Admit, By, Durability, Lsn, OwnedReply, SessionRecord, memory_files::MemoryFiles},
+    store::{Store, Tiny},
     table::Table,
 };
 
 const KEYS: u8 = 20;
+/// Less than a write waits for room.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 fn open(dir: &Path, files: &MemoryFiles, durability: Durability) -> (Arc<Store>, Arc<Table>) {
-    let store = open_logged_in(dir, Arc::new(files.clone()), durability);
+    let store = open_logged_in(dir, Arc::new(files.clone()), tiny(64), durability);
     let table = open_table(&store, "lists", TableKind::Lists);
     (store, table)
 }
@@ -174,7 +182,7 @@ fn a_full_disk_of_the_log_keeps_nobody_waiting_and_stops() {
     let log = store.log().expect("a log");
     let (done, calls) = std::sync::mpsc::channel();
     let (also_store, also_table) = (Arc::clone(&store), Arc::clone(&table));
-    let calling = std::thread::spawn(move || {
+    let calling = thread::spawn(move || {
         let log = also_store.log().expect("a log");
         let sync = log.sync_through(log.last());
         let clear = also_table.clear();
@@ -183,7 +191,7 @@ fn a_full_disk_of_the_log_keeps_nobody_waiting_and_stops() {
         let results = [sync, clear, spill, checkpoint];
         drop(done.send((results, also_store.stop().is_err())));
     });
-    let deadline = std::time::Duration::from_secs(30);
+    let deadline = Duration::from_secs(30);
     let (results, stop_failed) = calls.recv_timeout(deadline).expect("nothing hangs");
     calling.join().expect("no panic");
     let codes = results.map(|result| result.err().map(|error| error.code));
@@ -268,4 +276,57 @@ fn nothing_of_a_named_table_becomes_a_run_once_the_log_failed() {
             Some(ErrorCode::Storage)
         );
     }
+}
+
+/// The log may not grow and cannot be cut: whoever waited for that would wait for nothing.
+#[test]
+fn writes_are_refused_while_the_disk_has_no_room_for_another_segment_and_then_go_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = MemoryFiles::default();
+    let tiny = Tiny {
+        threads: true,
+        ..tiny(64)
+    };
+    let store = open_logged_in(
+        dir.path(),
+        Arc::new(files.clone()),
+        tiny,
+        Durability::EverySec,
+    );
+    let table = open_table(&store, "lists", TableKind::Lists);
+    let log = store.log().expect("a log");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let append = |number: u32| {
+        let admitted = log.admit(1000, Durability::EverySec, Admit::Any);
+        let room = runtime.block_on(admitted)?;
+        let bytes = number.to_le_bytes();
+        let keys = [[0], [KEYS]];
+        write(
+            &table,
+            &keys.each_ref().map(|key| Op::Append { key, bytes: &bytes }),
+        )?;
+        drop(room);
+        log.wait_acked(log.last())
+    };
+    append(0).expect("room");
+    files.set_capacity(Some(files.used()));
+    let began = Instant::now();
+    let mut acked = 1;
+    let refusal = loop {
+        match append(acked) {
+            Ok(()) => acked += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refusal.code, ErrorCode::DiskFull, "{}", refusal.text);
+    assert!(log.trouble().is_none(), "the segment at hand has room");
+    files.set_capacity(None);
+    while append(acked).is_err() {
+        thread::yield_now();
+    }
+    assert!(began.elapsed() < DEADLINE, "it goes on by itself");
+    assert_eq!(numbers(&table), (0..=acked).collect::<Vec<_>>());
 }

@@ -53,9 +53,10 @@ pub(super) fn try_open_logged(
 pub(super) fn open_logged_in(
     dir: &Path,
     files: Arc<dyn LogFiles>,
+    tiny: Tiny,
     durability: Durability,
 ) -> Arc<Store> {
-    let mut config = config(Some(dir), tiny(64));
+    let mut config = config(Some(dir), tiny);
     config.durability = durability;
     config.log_limit_bytes = 64 << 10;
     config.log_files = Some(files);

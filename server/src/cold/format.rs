@@ -1,10 +1,12 @@
 //! The parts of a run that are not records: sealed pieces, the directory's entries, the footer.
 //!
 //! A run is written front to back: sections, the directory, the footer. A section is its blocks of
-//! records, then the blocks of its hash column (if the run has one), then padding (in files), then
-//! its leaf. The owner's note, if there is one, lies between the last section and the directory. In files a section begins with a page, and blocks are padded to end with one where
-//! that takes little, since a read that touches two pages costs a third more than one. All numbers are little-endian. Every piece but the padding ends with a CRC-32C over
-//! its bytes, the run's id and the piece's offset, so that a piece in the wrong place is noticed.
+//! records, then the blocks of its hash column (if the run has one). Behind each few sections lie their leaves in
+//! a row, each after padding (in files). The owner's note, if there is one, lies between the last leaf and the
+//! directory. In files a section begins with a page, and blocks are padded to end with one where that takes
+//! little, since a read that touches two pages costs a third more than one. All numbers are little-endian.
+//! Every piece but the padding ends with a CRC-32C over its bytes, the run's id and the piece's offset, so that a
+//! piece in the wrong place is noticed.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -98,7 +100,7 @@ pub(super) struct Section {
     pub(super) first_place: u64,
     /// Where it begins in the run.
     pub(super) offset: u64,
-    /// Where its leaf begins in the section.
+    /// How far behind the section's begin its leaf lies.
     pub(super) leaf_offset: u32,
     /// The leaf's length, checksum included.
     pub(super) leaf_bytes: u32,

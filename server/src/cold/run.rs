@@ -244,8 +244,10 @@ impl Run {
             number = number.saturating_add(1);
         }
         if from < number {
-            let last = self.section(number.saturating_sub(1))?;
-            let end = last.leaf_start().unwrap_or(u64::MAX);
+            let end = match number < self.sections() {
+                true => self.section(number)?.offset,
+                false => self.footer.directory_offset,
+            };
             bytes = end.saturating_sub(self.section(from)?.offset);
         }
         Ok(bytes)

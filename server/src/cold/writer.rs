@@ -25,6 +25,13 @@ const COLUMN_SHARE: usize = 8;
 /// The page size that blocks and leaves in files are placed by.
 const PAGE_BYTES: u64 = 4096;
 
+/// Leaves are written together once they have so many bytes. Whoever touches a page of a map has the kernel map the pages
+/// of its neighbourhood (64 KiB on Linux) as well, if they are in RAM: those around leaves shall be leaves.
+const LEAVES_BYTES: usize = 128 * 1024;
+
+/// No leaf lies farther behind the begin of its section than this and its section.
+const LEAVES_SPAN_BYTES: u64 = 64 << 20;
+
 /// The share of a block that may be padding, so that the next one begins with a page.
 const PADDING_SHARE: usize = 16;
 
@@ -47,6 +54,9 @@ pub struct RunWriter {
     section_keys: u32,
     leaf: LeafBuilder,
     column: ColumnBuilder,
+    /// The sections whose leaves are not written yet, and the leaves without their checksums.
+    leaves: Vec<(Section, Vec<u8>)>,
+    leaves_bytes: usize,
     /// Whether the run has a hash column; the first section decides.
     has_column: Option<bool>,
     directory: Vec<u8>,
@@ -91,6 +101,8 @@ impl RunWriter {
             section_keys: 0,
             leaf: LeafBuilder::default(),
             column: ColumnBuilder::default(),
+            leaves: Vec::new(),
+            leaves_bytes: 0,
             has_column: None,
             directory: Vec::new(),
             sections: 0,
@@ -113,7 +125,7 @@ impl RunWriter {
 
     /// The bytes written and gathered so far.
     pub fn bytes(&self) -> u64 {
-        self.offset + self.block.len() as u64
+        self.offset + (self.block.len() + self.leaves_bytes) as u64
     }
 
     /// Sets what the run's owner wants to find in it again (see [`Run::note`]).
@@ -176,6 +188,7 @@ impl RunWriter {
     pub fn finish(mut self, sync: bool) -> Result<Arc<Run>, ColdError> {
         self.end_block(0)?;
         self.end_section()?;
+        self.write_leaves()?;
         let mut note = std::mem::take(&mut self.note);
         if !note.is_empty() {
             seal(&mut note, self.summary.id, self.offset);
@@ -283,32 +296,48 @@ impl RunWriter {
             0
         };
 
-        let mut leaf = std::mem::take(&mut self.block);
+        let mut leaf = Vec::new();
         let filter_lines = self.leaf.push(&mut leaf);
-        let leaf_bytes = (leaf.len() + CRC_BYTES) as u32;
-        if self.shape.aligned {
-            self.pad(u64::from(leaf_bytes))?;
-        }
-        seal(&mut leaf, self.summary.id, self.offset);
+        self.leaves_bytes += leaf.len() + CRC_BYTES;
         let section = Section {
             first_place,
             offset: self.section_offset,
-            leaf_offset: (self.offset - self.section_offset) as u32,
-            leaf_bytes,
+            // Known when it is written.
+            leaf_offset: 0,
+            leaf_bytes: (leaf.len() + CRC_BYTES) as u32,
             filter_lines,
             blocks: self.leaf.places.len() as u32,
             column_blocks,
             keys: self.section_keys,
             continues: self.section_continues,
         };
-        section.push(&mut self.directory);
-        self.sections += 1;
-        self.append(&leaf)?;
-        leaf.clear();
-        self.block = leaf;
+        self.leaves.push((section, leaf));
         self.leaf.clear();
         self.column.clear();
         self.section_keys = 0;
+        let spanned = |(first, _): &(Section, _)| self.offset - first.offset;
+        let span_bytes = self.leaves.first().map_or(0, spanned);
+        if self.leaves_bytes >= LEAVES_BYTES || span_bytes >= LEAVES_SPAN_BYTES {
+            self.write_leaves()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the leaves that were gathered, in a row.
+    fn write_leaves(&mut self) -> Result<(), ColdError> {
+        let leaves = std::mem::take(&mut self.leaves);
+        for (number, (mut section, mut leaf)) in leaves.into_iter().enumerate() {
+            if self.shape.aligned {
+                let begins_row = number == 0;
+                self.pad(begins_row.then_some(self.leaves_bytes as u64))?;
+            }
+            seal(&mut leaf, self.summary.id, self.offset);
+            section.leaf_offset = (self.offset - section.offset) as u32;
+            section.push(&mut self.directory);
+            self.sections += 1;
+            self.append(&leaf)?;
+        }
+        self.leaves_bytes = 0;
         Ok(())
     }
 
@@ -336,13 +365,14 @@ impl RunWriter {
         Ok(blocks)
     }
 
-    /// Skips to the next line, or the next page if the leaf would touch one page more than it must.
-    fn pad(&mut self, leaf_bytes: u64) -> Result<(), ColdError> {
+    /// Skips to the next line, or to the next page if a row of so many bytes that begins here would touch one page more
+    /// than it must.
+    fn pad(&mut self, row_bytes: Option<u64>) -> Result<(), ColdError> {
         let line_end = self
             .offset
             .next_multiple_of(super::filter::LINE_BYTES as u64);
-        let touched = (line_end % PAGE_BYTES + leaf_bytes).div_ceil(PAGE_BYTES);
-        let start = if touched > leaf_bytes.div_ceil(PAGE_BYTES) {
+        let pages = |start: u64| (start % PAGE_BYTES + row_bytes.unwrap_or(0)).div_ceil(PAGE_BYTES);
+        let start = if row_bytes.is_some() && pages(line_end) > pages(0) {
             self.offset.next_multiple_of(PAGE_BYTES)
         } else {
             line_end

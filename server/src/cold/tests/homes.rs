@@ -149,43 +149,51 @@ fn copy_all(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
+/// Records of this many short keys, with parts of so many bytes.
+fn numbered(fixture: &Fixture, keys: u32, part_bytes: usize) -> Vec<Owned> {
+    let record = |number: u32| {
+        let key = number.to_le_bytes().to_vec();
+        Owned {
+            hash: fixture.options.hasher.hash(&key),
+            kind: RecordKind::Base,
+            key,
+            part: vec![7; part_bytes],
+        }
+    };
+    let mut records: Vec<Owned> = (0..keys).map(record).collect();
+    records.sort_by_key(|record| record.hash.place);
+    records
+}
+
 #[test]
-fn leaves_of_files_touch_as_few_pages_as_they_can() {
+fn leaves_of_files_lie_in_rows() {
     let fixture = Fixture::new(HomeKind::Files, 64);
-    let mut rng = fastrand::Rng::with_seed(5);
-    let records = random_records(&mut rng, &fixture.options.hasher, 60_000, 120);
+    let records = numbered(&fixture, 300_000, 4);
     let run = fixture.write(&records);
-    assert!(run.sections() > 3);
+    let mut rows: Vec<usize> = Vec::new();
+    let mut row_end = 0;
     for number in 0..run.sections() {
         let section = run.section(number).unwrap();
         let start = section.leaf_start().unwrap();
-        let bytes = u64::from(section.leaf_bytes);
         assert_eq!(start % 64, 0);
-        assert!((start % 4096 + bytes).div_ceil(4096) <= bytes.div_ceil(4096));
+        let bytes = u64::from(section.leaf_bytes);
+        match rows.last_mut() {
+            Some(row) if start < row_end + 64 => *row += 1,
+            _ => rows.push(1),
+        }
+        row_end = start + bytes;
     }
+    assert!(rows.len() > 1, "{rows:?}");
+    assert!(rows[0] > 2, "{rows:?}");
+    assert_eq!(rows.iter().sum::<usize>(), run.sections());
+    assert!(all_of(&run, 1 << 16) == records);
 }
 
 #[test]
 fn blocks_of_small_records_lie_in_one_page_each() {
     let fixture = Fixture::new(HomeKind::Files, 64);
-    let mut records: Vec<Owned> = (0..20_000u32)
-        .map(|number| {
-            let key = number.to_le_bytes().to_vec();
-            let hash = fixture.options.hasher.hash(&key);
-            Owned {
-                hash,
-                kind: RecordKind::Base,
-                key,
-                part: vec![7; 100],
-            }
-        })
-        .collect();
-    records.sort_by_key(|record| record.hash.place);
-    let mut writer = fixture.store.begin(1, u64::MAX).unwrap();
-    for record in &records {
-        writer.push(&record.borrow()).unwrap();
-    }
-    let run = writer.finish(false).unwrap();
+    let records = numbered(&fixture, 20_000, 100);
+    let run = fixture.write(&records);
     assert!(run.sections() > 1);
     let mut blocks = 0;
     for number in 0..run.sections() {

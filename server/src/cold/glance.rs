@@ -74,20 +74,13 @@ impl Run {
         let Ok(Some(number)) = self.first_section_of(hash.place) else {
             return;
         };
-        // What cannot be read is met again by the look itself.
+        // The leaf whole, since one long read costs hardly more than a short one, and others will want the rest. What
+        // cannot be read is met again by the look itself.
         if let Ok(section) = self.section(number)
             && let Some(start) = section.leaf_start()
         {
-            if !self.is_verified(number) {
-                return self
-                    .bytes
-                    .begin_to_fetch(start, section.leaf_bytes as usize);
-            }
-            let (line, blocks) = Leaf::parts_for(&section, filter_hash(hash));
-            for part in [line, blocks] {
-                let offset = start.saturating_add(part.start as u64);
-                self.bytes.begin_to_fetch(offset, part.len());
-            }
+            self.bytes
+                .begin_to_fetch(start, section.leaf_bytes as usize);
         }
     }
 

@@ -77,19 +77,6 @@ impl<'a> Leaf<'a> {
         filter::line(self.filter, filter_hash)
     }
 
-    /// Where in a leaf the line lies that tells of a hash, and where the first places and the offsets of all blocks.
-    pub(super) fn parts_for(section: &Section, filter_hash: u64) -> (Range<usize>, Range<usize>) {
-        let lines = section.filter_lines as usize;
-        let line = filter::line_of(filter_hash, lines).saturating_mul(filter::LINE_BYTES);
-        let filter_bytes = lines.saturating_mul(filter::LINE_BYTES);
-        // A first place and an offset of each.
-        let blocks_bytes = (section.blocks as usize).saturating_mul(8 + 4);
-        (
-            line..line.saturating_add(filter::LINE_BYTES),
-            filter_bytes..filter_bytes.saturating_add(blocks_bytes),
-        )
-    }
-
     /// The first place of block `number`.
     #[inline]
     pub(super) fn first_place(&self, number: usize) -> Option<u64> {

@@ -469,16 +469,6 @@ impl Run {
         })
     }
 
-    /// Whether this piece of a mapped index was verified.
-    pub(super) fn is_verified(&self, number: usize) -> bool {
-        let Index::Mapped(verified) = &self.index else {
-            return true;
-        };
-        // Relaxed: the bytes do not change, so nothing is published with the bit.
-        let bit = verified_bit(verified, number);
-        bit.is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
-    }
-
     /// A piece of the index without its checksum, verified when it is first touched.
     #[inline]
     fn piece(
@@ -493,7 +483,7 @@ impl Run {
         match &self.index {
             Index::Mapped(verified) => {
                 let (word, bit) = verified_bit(verified, number).ok_or_else(short)?;
-                // Relaxed: as in `is_verified`.
+                // Relaxed: the bytes do not change, so nothing is published with the bit.
                 if word.load(Ordering::Relaxed) & bit == 0 {
                     self.read_piece(offset, bytes, verify)?;
                     word.fetch_or(bit, Ordering::Relaxed);

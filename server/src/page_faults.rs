@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// To begin to fetch costs a call of the system for each page, so that it is worth it only where at least one look in
 /// so many had to wait.
-const LOOKS_FOR_A_WAIT: u32 = 4;
+const LOOKS_FOR_A_WAIT: u32 = 16;
 /// The suspicion ends after as many batches as there were waits in the last one that had them, but after so many at most.
 const SUSPECTED_FOR_MAX: u32 = 32;
 
@@ -65,8 +65,8 @@ mod tests {
     #[test]
     fn pages_are_suspected_while_a_share_of_looks_waits_for_them() {
         let missing = Missing::default();
-        missing.note(50, 3);
-        assert!(!missing.is_likely(), "three of fifty are not worth it");
+        missing.note(50, 2);
+        assert!(!missing.is_likely(), "two of fifty are not worth it");
         missing.note(50, 2000);
         for _ in 0..SUSPECTED_FOR_MAX {
             assert!(missing.is_likely());

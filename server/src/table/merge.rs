@@ -148,12 +148,11 @@ impl Table {
         }
     }
 
-    /// Lets reads go first that wait for the disk, after some work on a merge; unless the table needs the merge to be
-    /// read quickly itself, or to be written to.
+    /// Lets reads go first that wait for the disk, after some work on a merge; unless the merge is what writes wait for.
     fn give_way(&self, worked: Duration) {
         let budget = &self.shared.budget;
         if self.shared.pool.waited_within(READS_GO_FIRST)
-            && self.runs_deepest() <= self.depths().most
+            && self.runs_deepest() < self.depths().stall
             && !budget.is_stopping()
             && !budget.wants_relief()
         {

@@ -1,6 +1,6 @@
 //! Round after round of open, fill past the limit, close: what a round takes, it gives back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rhash_client::{CachePolicy, Client, Durability};
 use serde_json::json;
@@ -16,13 +16,13 @@ const VALUE_BYTES: usize = 1000;
 const SAMPLED: u64 = 50;
 /// Rounds before the first measurement: threads are started, buffers grown.
 const WARM_UP: u64 = 10;
-/// After the last round the server may take this much more memory and disk than after the first.
+/// After the last round the server may take this much more memory than after the first, …
 const MEMORY_SLACK_BYTES: u64 = 2 << 20;
-const DISK_SLACK_BYTES: u64 = 2 << 20;
-/// How long it may take until files of closed tables are gone.
-const SETTLE: Duration = Duration::from_millis(300);
-/// The runtime keeps a thread for blocking work for ten seconds in which there is none.
-const IDLE_THREADS_WAIT: Duration = Duration::from_secs(15);
+/// … and so much more disk: sled's directory is made anew beyond 4 MiB, the log keeps about one.
+const DISK_SLACK_BYTES: u64 = 5 << 20;
+/// A server at rest for so long has given back what it will: tables are freed behind the answer, memory little by little,
+/// and the runtime keeps a thread for blocking work for ten seconds in which there is none.
+const REST: Duration = Duration::from_secs(12);
 
 /// What a server holds of the machine.
 #[derive(Debug, Clone, Copy)]
@@ -63,17 +63,9 @@ pub(super) fn run(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
         for round in 0..WARM_UP + rounds {
             play(&client, mix(stage.seed ^ round), entries, &mut tally).await?;
             if round == WARM_UP || round == WARM_UP + rounds / 2 || round + 1 == WARM_UP + rounds {
-                tokio::time::sleep(SETTLE).await;
+                tokio::time::sleep(REST).await;
                 held.push(Held::by(stage, id));
             }
-        }
-        let began = Instant::now();
-        while let [first, .., last] = &mut held[..]
-            && last.threads > first.threads
-            && began.elapsed() < IDLE_THREADS_WAIT
-        {
-            tokio::time::sleep(SETTLE).await;
-            *last = Held::by(stage, id);
         }
         Ok((tally, held))
     });
@@ -134,33 +126,24 @@ async fn play(client: &Client, seed: u64, entries: u64, tally: &mut Tally) -> Re
 }
 
 fn judge(held: &[Held], report: &mut Report) {
-    let (Some(first), Some(last)) = (held.first(), held.last()) else {
-        return;
-    };
-    let mut compare = |name: &str, first: u64, last: u64, slack: u64| {
-        let detail = format!("{first} after the first rounds, {last} after the last");
+    let mut compare = |name: &str, of: fn(&Held) -> u64, slack: u64| {
+        let seen: Vec<u64> = held.iter().map(of).collect();
+        let (Some(first), Some(last)) = (seen.first(), seen.last()) else {
+            return;
+        };
         report.check(
             &format!("{name} are where they were"),
-            last <= first + slack,
-            detail,
+            *last <= first + slack,
+            format!("{seen:?} after the first rounds, half of them, and the last"),
         );
-        report.figure(
-            &format!("{name}_after_first_and_last"),
-            json!([first, last]),
-        );
+        report.figure(&format!("{name}_after_first_half_and_last"), json!(seen));
     };
-    compare(
-        "bytes of disk",
-        first.disk_bytes,
-        last.disk_bytes,
-        DISK_SLACK_BYTES,
-    );
+    compare("bytes of disk", |held| held.disk_bytes, DISK_SLACK_BYTES);
     compare(
         "bytes of memory",
-        first.memory_bytes,
-        last.memory_bytes,
+        |held| held.memory_bytes,
         MEMORY_SLACK_BYTES,
     );
-    compare("threads", first.threads, last.threads, 0);
-    compare("descriptors", first.descriptors, last.descriptors, 0);
+    compare("threads", |held| held.threads, 0);
+    compare("descriptors", |held| held.descriptors, 0);
 }

@@ -345,8 +345,8 @@ impl Log {
         let first = self.begin_segment();
         self.shared.progress.wait_begun(first)?;
         let last = first - 1;
-        // What others appended meanwhile stands before this, and says nothing of sessions that are not known yet: this
-        // tells of it too.
+        // What others appended meanwhile stands before what follows, which tells of it, too. A start that finds no older
+        // segments takes nothing from it for sessions that it does not know yet.
         let mut intake = self.shared.intake.lock();
         let sessions = intake.ledger.ids();
         let bytes_before = intake.waiting_bytes;
@@ -365,6 +365,7 @@ impl Log {
 
     /// Lets a new segment begin with the next record; returns its number.
     fn begin_segment(&self) -> Lsn {
+        self.shared.progress.forget_refusal();
         let mut intake = self.shared.intake.lock();
         let first = intake.next;
         intake.chunks.push_back(Chunk {

@@ -248,6 +248,11 @@ impl Progress {
         self.tell(state);
     }
 
+    /// A segment will be asked for: what became of an earlier one says nothing of it.
+    pub(super) fn forget_refusal(&self) {
+        self.state.lock().refused = None;
+    }
+
     /// Blocks until a segment that was asked for is begun. As [`wait`](Self::wait), it does not wait for room.
     pub(super) fn wait_begun(&self, first: Lsn) -> Result<(), WireError> {
         let mut state = self.state.lock();

@@ -292,6 +292,8 @@ fn a_checkpoint_whose_segment_cannot_be_begun_says_so() {
     assert_eq!(refusal.code, ErrorCode::Storage);
     assert!(refusal.text.contains("no new segment"), "{}", refusal.text);
     assert!(log.failure().is_none(), "the old one goes on");
+    files.fail_from(u64::MAX, ErrorKind::PermissionDenied);
+    assert_eq!(log.begin_checkpoint().expect("a segment"), lsn);
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! A data directory looked over: everything in it is read and verified, and nothing is changed that a start would not.
 
-use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    path::Path,
+    sync::Arc,
+};
 
 use rhash_protocol::TableId;
 
@@ -222,17 +227,35 @@ fn check_runs(
         run.visit(&mut visitor)?;
         let records = visitor.records;
         check_count(&run, records, &place, name, report);
+        if !places.contains_key(&id)
+            && let Some(damage) = unlisted(&run, &place, name)
+        {
+            report.add(damage);
+        }
         report.runs += 1;
         report.run_bytes += run.bytes();
         report.run_records += records;
     }
-    let left = found.len().saturating_sub(wanted.len());
+    let known: HashSet<RunId> = wanted.iter().map(|(run, ..)| *run).collect();
+    let left = found.iter().filter(|run| !known.contains(&run.id)).count();
     if state.is_some() && left > 0 {
         report.remarks.push(format!(
             "{left} runs are of no named table; the next start removes them"
         ));
     }
     Ok(())
+}
+
+/// What it says of sled that it has a run and does not list it: where a page is damaged, sled goes back to an older one
+/// and says nothing. What it then holds may be readable, until something is changed.
+pub(super) fn unlisted(run: &Run, place: &str, table: Option<&str>) -> Option<Damage> {
+    run.lost_error().is_none().then(|| Damage {
+        place: place.to_owned(),
+        offset: None,
+        what: "it can be read, and is not among all that there is: sled's tree is damaged"
+            .to_owned(),
+        table: table.map(str::to_owned),
+    })
 }
 
 /// Whether a run has as many records as it says.

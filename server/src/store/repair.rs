@@ -4,6 +4,7 @@
 //! step leaves a directory that the next repair, or a start, can go on with.
 
 use std::{
+    collections::HashSet,
     fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,11 +14,14 @@ use rhash_protocol::{TableId, TableKind};
 
 use super::{
     Store, StoreConfig, StoreError,
-    check::{Bytes, CheckReport, Checking, Damage, Progress, check_log},
+    check::{Bytes, CheckReport, Checking, Damage, Progress, check_log, unlisted},
     rebuild::{make_manifest_of_sound, read_logged},
 };
 use crate::{
-    cold::{BadPiece, ColdError, ColdStore, Record, RecordKind, Run, RunVisitor, RunWriter},
+    cold::{
+        BadPiece, Claim, ColdError, ColdStore, Purpose, Record, RecordKind, Run, RunId, RunVisitor,
+        RunWriter,
+    },
     data_dir::{
         DataDir, io_error,
         manifest::{Manifest, State, TableState},
@@ -217,9 +221,11 @@ fn repair_runs(
         runs.iter()
             .for_each(|run| cold.number_from(run.saturating_add(1)));
     }
+    let found = cold.list()?;
+    let listed: HashSet<RunId> = found.iter().map(|run| run.id).collect();
     let mut bytes = Bytes {
         done: 0,
-        total: cold.list()?.iter().map(|run| run.bytes).sum(),
+        total: found.iter().map(|run| run.bytes).sum(),
         progress,
     };
     let mut damaged = Vec::new();
@@ -229,7 +235,10 @@ fn repair_runs(
         };
         for run in table.ranges.runs() {
             let open = cold.open_or_lose(run, id)?;
-            let bad = damage_in(&open, cold, &table.name, &mut bytes)?;
+            let mut bad = damage_in(&open, cold, &table.name, &mut bytes)?;
+            if !listed.contains(&run) {
+                bad.extend(unlisted(&open, &cold.place_of(run), Some(&table.name)));
+            }
             if bad.is_empty() {
                 continue;
             }
@@ -297,7 +306,12 @@ fn salvage(
     if run.lost_error().is_some() {
         return Ok(None);
     }
-    let mut writer = cold.begin(run.table(), run.bytes())?;
+    // To a file, however short: sled may be what is damaged.
+    let claim = Claim {
+        purpose: Purpose::Keep,
+        bytes: run.bytes(),
+    };
+    let mut writer = cold.begin_for(claim, run.table(), u64::MAX)?;
     writer.set_note(note);
     let mut salvage = Salvage {
         writer,

@@ -6,7 +6,7 @@ use super::{
     column::ColumnBuilder,
     disk::Room,
     error::ColdError,
-    filter::filter_hash,
+    filter::{LINE_BYTES, filter_hash},
     format::{BLOCK_END_BYTES, CONTINUES, CRC_BYTES, Footer, RunSummary, Section, end_block, seal},
     home::{Home, RunSink, Shape},
     leaf::LeafBuilder,
@@ -325,11 +325,15 @@ impl RunWriter {
 
     /// Writes the leaves that were gathered, in a row.
     fn write_leaves(&mut self) -> Result<(), ColdError> {
-        let leaves = std::mem::take(&mut self.leaves);
-        for (number, (mut section, mut leaf)) in leaves.into_iter().enumerate() {
+        if self.leaves.is_empty() {
+            return Ok(());
+        }
+        if self.shape.aligned {
+            self.pad(self.leaves_bytes as u64)?;
+        }
+        for (mut section, mut leaf) in std::mem::take(&mut self.leaves) {
             if self.shape.aligned {
-                let begins_row = number == 0;
-                self.pad(begins_row.then_some(self.leaves_bytes as u64))?;
+                self.skip_to(self.offset.next_multiple_of(LINE_BYTES as u64))?;
             }
             seal(&mut leaf, self.summary.id, self.offset);
             section.leaf_offset = (self.offset - section.offset) as u32;
@@ -365,14 +369,11 @@ impl RunWriter {
         Ok(blocks)
     }
 
-    /// Skips to the next line, or to the next page if a row of so many bytes that begins here would touch one page more
-    /// than it must.
-    fn pad(&mut self, row_bytes: Option<u64>) -> Result<(), ColdError> {
-        let line_end = self
-            .offset
-            .next_multiple_of(super::filter::LINE_BYTES as u64);
-        let pages = |start: u64| (start % PAGE_BYTES + row_bytes.unwrap_or(0)).div_ceil(PAGE_BYTES);
-        let start = if row_bytes.is_some() && pages(line_end) > pages(0) {
+    /// Skips to the next line, or the next page if a row of leaves would touch one page more than it must.
+    fn pad(&mut self, row_bytes: u64) -> Result<(), ColdError> {
+        let line_end = self.offset.next_multiple_of(LINE_BYTES as u64);
+        let touched = (line_end % PAGE_BYTES + row_bytes).div_ceil(PAGE_BYTES);
+        let start = if touched > row_bytes.div_ceil(PAGE_BYTES) {
             self.offset.next_multiple_of(PAGE_BYTES)
         } else {
             line_end

@@ -16,10 +16,9 @@ const VALUE_BYTES: usize = 1000;
 const SAMPLED: u64 = 50;
 /// Rounds before the first measurement: threads are started, buffers grown.
 const WARM_UP: u64 = 10;
-/// After the last round the server may take this much more memory than after the first, …
+/// After the last round the server may take this much more memory and disk than after the first.
 const MEMORY_SLACK_BYTES: u64 = 2 << 20;
-/// … and so much more disk: sled's directory is made anew beyond 4 MiB, the log keeps about one.
-const DISK_SLACK_BYTES: u64 = 5 << 20;
+const DISK_SLACK_BYTES: u64 = 2 << 20;
 /// A server at rest for so long has given back what it will: tables are freed behind the answer, memory little by little,
 /// and the runtime keeps a thread for blocking work for ten seconds in which there is none.
 const REST: Duration = Duration::from_secs(12);

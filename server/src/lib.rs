@@ -34,6 +34,7 @@ pub mod data_dir;
 pub mod log;
 mod governor;
 mod background;
+mod moment;
 mod page_faults;
 mod pool;
 mod waiting;

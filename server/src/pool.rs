@@ -2,14 +2,13 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
-    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
-use crate::page_faults::Missing;
+use crate::{moment::Moment, page_faults::Missing};
 
 /// Jobs that may wait; one more is refused.
 const QUEUE_MAX: usize = 4096;
@@ -34,9 +33,8 @@ pub(crate) struct ReadPool {
     cores: usize,
     /// The last reads that did not wait, up to [`CALM_READS`].
     calm: AtomicU32,
-    began: Instant,
-    /// When the last read waited, in microseconds since the pool began; 0 for never.
-    waited_at_us: AtomicU64,
+    /// When the last read waited for the disk.
+    pub(crate) waited: Moment,
     /// Whether pages of indexes are.
     pub(crate) missing: Missing,
 }
@@ -58,8 +56,7 @@ impl ReadPool {
             threads,
             cores: cores.min(threads),
             calm: AtomicU32::new(0),
-            began: Instant::now(),
-            waited_at_us: AtomicU64::new(0),
+            waited: Moment::default(),
             missing: Missing::default(),
         })
     }
@@ -91,17 +88,7 @@ impl ReadPool {
     /// A read waits.
     pub(crate) fn waits(&self) {
         self.calm.store(0, Relaxed);
-        self.waited_at_us.store(self.now_us(), Relaxed);
-    }
-
-    /// Whether a read waited for the disk within this time.
-    pub(crate) fn waited_within(&self, time: Duration) -> bool {
-        let waited_at_us = self.waited_at_us.load(Relaxed);
-        waited_at_us > 0 && self.now_us().saturating_sub(waited_at_us) < time.as_micros() as u64
-    }
-
-    fn now_us(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
+        self.waited.note();
     }
 
     /// Runs `job` on one of the threads.

@@ -1,6 +1,9 @@
 //! What all tables of a store share: the tiers' homes, the account of RAM, the threads that read.
 
-use std::sync::{OnceLock, atomic::AtomicBool};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, AtomicUsize},
+};
 
 use parking_lot::Mutex;
 use rhash_protocol::{Durability, ErrorCode, TableId, WireError, limits::ERROR_TEXT_BYTES_MAX};
@@ -17,6 +20,7 @@ use crate::{
     governor::{Bell, Budget, Steps},
     key_hash::KeyHasher,
     log::{Log, Lsn},
+    moment::Moment,
     pool::ReadPool,
     readings::Readings,
     table::{Found, ReadName},
@@ -56,6 +60,10 @@ pub(crate) struct Shared {
     pub(crate) freeing: Freeing,
     /// A checkpoint would cut most of the log, which tells of what was closed or cleared.
     pub(crate) log_is_stale: AtomicBool,
+    /// When anything was last spilled.
+    pub(crate) spilled: Moment,
+    /// Spills that wait for merges right now.
+    pub(crate) waits_for_merges: AtomicUsize,
     /// Merge work is there.
     pub(crate) merge_wanted: Bell,
     /// Merge work was done, or failed.

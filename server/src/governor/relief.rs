@@ -9,6 +9,7 @@ use std::{cmp::Reverse, sync::Arc, time::Instant};
 
 use super::{Budget, LOOK_EVERY, Merges, Steering, upkeep};
 use crate::{
+    counters::Waiting,
     hot::Sweep,
     shared::Shared,
     store::Tables,
@@ -158,6 +159,7 @@ fn wait_for_merges(shared: &Shared, table: &Table, steering: &mut Steering<'_>) 
         return;
     }
     let began = Instant::now();
+    let _waiting = Waiting::among(&shared.waits_for_merges);
     while must_wait() {
         shared.merge_wanted.ring();
         shared.merge_done.wait(LOOK_EVERY);

@@ -8,7 +8,7 @@ use std::{collections::HashMap, ops::Range as Indices, sync::Arc};
 use rhash_protocol::TableKind;
 
 use super::{
-    due::{Fit, Merge, freed_at_once, sizes},
+    due::{Cause, Fit, Merge, freed_at_once, sizes},
     survey::Held,
 };
 use crate::{
@@ -74,6 +74,7 @@ pub(super) fn deepest(
             output_bytes: sizes[runs.clone()].iter().sum(),
             freed_bytes: freed_at_once(&range.runs[runs.clone()], held),
             runs,
+            cause: Cause::Depth,
         };
         match fits(&merge) {
             Fit::Yes => deepest = Some((depth, merge)),

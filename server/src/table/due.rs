@@ -61,6 +61,16 @@ pub(super) struct Merge {
     pub(super) output_bytes: u64,
     /// What no other range needs of them.
     pub(super) freed_bytes: u64,
+    pub(super) cause: Cause,
+}
+
+/// Why a merge is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A range has too many runs.
+    Depth,
+    /// Much of what lies there is garbage.
+    Garbage,
 }
 
 impl Merge {
@@ -332,6 +342,7 @@ fn garbage_of(
         },
         freed_bytes: freed_at_once(&range.runs[runs.clone()], held),
         runs,
+        cause: Cause::Garbage,
     };
     (garbage, merge)
 }

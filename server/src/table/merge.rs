@@ -6,13 +6,12 @@
 use std::{
     cell::Cell,
     sync::{Arc, atomic::Ordering::Relaxed},
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
     Table, TableError,
-    due::{Merge, Task},
+    due::{Cause, Merge, Task},
     survey::range_bytes,
 };
 use crate::{
@@ -29,13 +28,6 @@ const RANGES_MAX: usize = 4096;
 const READ_AHEAD_BYTES: usize = 1024 * 1024;
 const READ_AHEAD_BYTES_MIN: usize = 16 * 1024;
 const READ_AHEAD_BYTES_MAX: usize = 128 * 1024;
-
-/// A read of this time ago that waited for the disk is likely to be followed by others, …
-const READS_GO_FIRST: Duration = Duration::from_millis(10);
-/// … for which a merge rests so many times as long as it works, …
-const REST_FOR_WORK: u32 = 3;
-/// … a step of it at a time.
-const REST_MAX: Duration = Duration::from_millis(20);
 
 /// What a look for merge work came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +118,7 @@ impl Table {
         let worked_from = Cell::new(Instant::now());
         let goes_on = |_bytes| {
             if need == Need::Order {
-                self.give_way(worked_from.get().elapsed());
+                self.give_way(task.merge.cause, worked_from.get().elapsed());
             }
             worked_from.set(Instant::now());
             self.emptied() == task.emptied
@@ -145,18 +137,6 @@ impl Table {
                 Err(cold_error(&error))
             }
             Ok(merged) => self.take_merged(task, inputs, merged),
-        }
-    }
-
-    /// Lets reads go first that wait for the disk, after some work on a merge; unless the merge is what writes wait for.
-    fn give_way(&self, worked: Duration) {
-        let budget = &self.shared.budget;
-        if self.shared.pool.waited_within(READS_GO_FIRST)
-            && self.runs_deepest() < self.depths().stall
-            && !budget.is_stopping()
-            && !budget.wants_relief()
-        {
-            thread::park_timeout((worked * REST_FOR_WORK).min(REST_MAX));
         }
     }
 
@@ -267,6 +247,7 @@ impl Table {
                 runs,
                 output_bytes: 0,
                 freed_bytes: 0,
+                cause: Cause::Depth,
             },
             emptied: self.emptied(),
             room_bytes: u64::MAX,

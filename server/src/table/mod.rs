@@ -22,6 +22,7 @@ mod depth;
 mod due;
 mod deletes;
 mod merge;
+mod give_way;
 #[cfg(test)]
 pub(crate) mod hooks;
 #[cfg(test)]

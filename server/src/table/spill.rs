@@ -394,6 +394,7 @@ impl Table {
         drop(state);
         // The caller frees the pieces, outside of the lock.
         drop(left);
+        self.shared.spilled.note();
         self.shared.merge_wanted.ring();
         Ok(Spilled::Some)
     }

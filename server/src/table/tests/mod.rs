@@ -13,5 +13,6 @@ mod kept_answers;
 mod waiting;
 mod working_set;
 mod space;
+mod give_way;
 mod folded;
 mod support;

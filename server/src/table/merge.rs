@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Table, TableError,
-    due::{Cause, Merge, Task},
+    due::{Merge, Task},
     survey::range_bytes,
 };
 use crate::{
@@ -247,7 +247,7 @@ impl Table {
                 runs,
                 output_bytes: 0,
                 freed_bytes: 0,
-                cause: Cause::Depth,
+                cause: super::due::Cause::Depth,
             },
             emptied: self.emptied(),
             room_bytes: u64::MAX,

@@ -1,8 +1,8 @@
 //! `cargo xtask damage`: whatever becomes of the files of a data directory, nothing wrong is read from it.
 //!
 //! `base` builds directories whose `content` is known, `harm` says what is done to a file of a copy, `case` starts
-//! on it, and `judge` holds what a `reader` finds against the content; `log_file` knows what may be gone. Cases run
-//! in processes of their own (`worker`), and `tally` counts them.
+//! on it, and `judge` holds what a `reader` finds against the content; `log_file` knows what may be gone, and `repaired`
+//! holds what a repair leaves against it. Cases run in processes of their own (`worker`), and `tally` counts them.
 
 mod options;
 mod content;
@@ -12,6 +12,7 @@ mod log_file;
 mod reader;
 mod judge;
 mod panics;
+mod repaired;
 mod case;
 mod worker;
 mod tally;

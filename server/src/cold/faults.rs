@@ -154,6 +154,16 @@ impl Home for FaultyHome {
         self.inner.list()
     }
 
+    fn unlisted(&self) -> Result<Vec<RunId>, ColdError> {
+        self.faults.read()?;
+        self.inner.unlisted()
+    }
+
+    fn make_anew(&self, aside: &Path) -> Result<(), ColdError> {
+        self.faults.write()?;
+        self.inner.make_anew(aside)
+    }
+
     fn remove(&self, id: RunId) -> Result<(), ColdError> {
         self.inner.remove(id)
     }

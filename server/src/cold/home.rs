@@ -42,6 +42,18 @@ pub(super) trait Home: Send + Sync + Debug {
     /// Every run that lies here, finished or not, with its length.
     fn list(&self) -> Result<Vec<(RunId, u64)>, ColdError>;
 
+    /// Runs that were opened here and are not among those listed: what keeps them is damaged, and may lose
+    /// them when it is changed.
+    fn unlisted(&self) -> Result<Vec<RunId>, ColdError> {
+        Ok(Vec::new())
+    }
+
+    /// Writes all runs that were opened here, or are listed, anew as far as they can be read, on stable storage,
+    /// and puts what kept them where `aside` says.
+    fn make_anew(&self, _aside: &Path) -> Result<(), ColdError> {
+        Ok(())
+    }
+
     /// Removes a run; one that is not here is removed already.
     fn remove(&self, id: RunId) -> Result<(), ColdError>;
 

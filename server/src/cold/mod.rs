@@ -56,6 +56,7 @@ pub use hashes::{HashCursor, READ_AHEAD_BYTES as HASHES_READ_AHEAD_BYTES};
 pub use merge::MergePlan;
 pub use record::{KEY_BYTES_MAX, PART_BYTES_MAX, Record, RecordKind, RecordSource};
 pub use run::{READ_AHEAD_BYTES_MAX, Run};
+pub(crate) use sled_dirs::{sled_directories, sled_extras};
 pub(crate) use store::RUNS_DIR;
 pub use store::{ColdOptions, ColdStore, FoundRun, RunId};
 pub use verify::{BadPiece, RunVisitor};

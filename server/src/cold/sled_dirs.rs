@@ -8,8 +8,9 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
 };
+
+use parking_lot::Mutex;
 
 use super::{error::ColdError, file_home::sync_dir};
 
@@ -44,13 +45,22 @@ pub(super) fn finish_first(data_dir: &Path) -> Result<(), ColdError> {
     fs::rename(&path, data_dir.join(FIRST)).map_err(|error| ColdError::io("rename", &path, error))
 }
 
-/// One of the directories. It is removed when the last who uses it is done, if it is out of use.
+/// One of the directories. When the last who uses it is done, it stays, or goes.
 #[derive(Debug)]
 pub(super) struct SledDir {
     data_dir: PathBuf,
     number: u64,
     path: PathBuf,
-    out_of_use: AtomicBool,
+    goes: Mutex<Option<Goes>>,
+}
+
+/// Where a directory goes that is out of use.
+#[derive(Debug, Clone)]
+pub(super) enum Goes {
+    /// It is removed.
+    Away,
+    /// It gets this name.
+    Aside(PathBuf),
 }
 
 impl SledDir {
@@ -78,7 +88,7 @@ impl SledDir {
         let next = Self::numbered(&self.data_dir, self.number.saturating_add(1));
         remove(&next.path)?;
         fs::create_dir(&next.path).map_err(|error| ColdError::io("create", &next.path, error))?;
-        next.out_of_use.store(true, Ordering::Relaxed);
+        *next.goes.lock() = Some(Goes::Away);
         Ok(next)
     }
 
@@ -91,13 +101,13 @@ impl SledDir {
         let made = File::create(&mark).and_then(|file| file.sync_all());
         made.map_err(|error| ColdError::io("create", &mark, error))?;
         sync_dir(&self.path)?;
-        self.out_of_use.store(false, Ordering::Relaxed);
+        *self.goes.lock() = None;
         Ok(())
     }
 
-    /// Has it removed once nobody uses it.
-    pub(super) fn retire(&self) {
-        self.out_of_use.store(true, Ordering::Relaxed);
+    /// Has it go once nobody uses it.
+    pub(super) fn retire(&self, goes: Goes) {
+        *self.goes.lock() = Some(goes);
     }
 
     /// Where it is.
@@ -110,19 +120,36 @@ impl SledDir {
             data_dir: data_dir.to_owned(),
             number,
             path: path(data_dir, number),
-            out_of_use: AtomicBool::new(false),
+            goes: Mutex::new(None),
         }
     }
 }
 
 impl Drop for SledDir {
     fn drop(&mut self) {
-        if self.out_of_use.load(Ordering::Relaxed)
-            && let Err(error) = remove(&self.path)
-        {
+        let gone = match self.goes.get_mut().take() {
+            None => Ok(()),
+            Some(Goes::Away) => remove(&self.path),
+            Some(Goes::Aside(to)) => set_aside(&self.path, &to),
+        };
+        if let Err(error) = gone {
             tracing::warn!(%error, "a directory of sled that is out of use stays until the next start");
         }
     }
+}
+
+/// The files of a directory that sled makes anew where they are gone.
+pub(crate) fn sled_extras(dir: &Path) -> Result<Vec<PathBuf>, ColdError> {
+    let fail = |error| ColdError::io("list", dir, error);
+    let mut extras = Vec::new();
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name == "conf" || name.starts_with("snap.")) {
+            extras.push(path);
+        }
+    }
+    Ok(extras)
 }
 
 /// sled does not open when it stopped while it wrote a snapshot; it does not need the torn one.
@@ -202,6 +229,19 @@ fn numbers(data_dir: &Path) -> Result<Vec<u64>, ColdError> {
         }
     }
     Ok(numbers)
+}
+
+/// All directories that sled lives in, lived in, or is to live in.
+pub(crate) fn sled_directories(data_dir: &Path) -> Result<Vec<PathBuf>, ColdError> {
+    let numbers = numbers(data_dir)?;
+    Ok(numbers
+        .into_iter()
+        .map(|number| path(data_dir, number))
+        .collect())
+}
+
+fn set_aside(dir: &Path, to: &Path) -> Result<(), ColdError> {
+    fs::rename(dir, to).map_err(|error| ColdError::io("set aside", dir, error))
 }
 
 fn remove(dir: &Path) -> Result<(), ColdError> {

@@ -5,6 +5,7 @@
 //! database and the old one is removed; reads go on.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::Path,
     sync::{
@@ -13,17 +14,20 @@ use std::{
     },
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::{
     error::ColdError,
     file_home::sync_dir,
     home::{Home, RunBytes, RunSink, Shape},
     sled_db::Database,
-    sled_dirs::{self, SledDir},
+    sled_dirs::{self, Goes, SledDir},
     store::RunId,
 };
-use crate::waiting::{self, WouldWait};
+use crate::{
+    shared::error_text,
+    waiting::{self, WouldWait},
+};
 
 /// A longer piece is cut: sled reads up to sixteen neighbours to read one value.
 const VALUE_BYTES_MAX: usize = 2048;
@@ -54,6 +58,10 @@ struct Place {
     /// Held for reading by each change, for writing while all is moved: so that nothing is changed
     /// in a database that was copied already. Taken before `current`, and never twice.
     changes: RwLock<()>,
+    /// The bytes of each run that was opened or is being written: sled goes back to an older state where a page is
+    /// damaged, says nothing, and then does not list all that it has, so that it is not asked alone what is to be moved.
+    /// Changed while `changes` is held.
+    runs: Mutex<BTreeMap<RunId, u64>>,
     cache_bytes: u64,
 }
 
@@ -101,7 +109,7 @@ impl Place {
         if !self.current().is_in_doubt() {
             return Ok(());
         }
-        self.copy_on(&|_| Ok(()))?;
+        self.copy_on(Goes::Away, &|_| Ok(()))?;
         tracing::warn!("moved what sled holds to a new directory, after an error");
         Ok(())
     }
@@ -109,17 +117,34 @@ impl Place {
     /// Moves everything to a new database, and removes the old one when its last reader is done.
     fn move_on(&self, reached: &dyn Fn(Moved) -> Result<(), ColdError>) -> Result<(), ColdError> {
         let _changes = self.changes.write();
-        self.copy_on(reached)
+        self.copy_on(Goes::Away, reached)
     }
 
-    /// Like [`Self::move_on`], while nothing is changed.
-    fn copy_on(&self, reached: &dyn Fn(Moved) -> Result<(), ColdError>) -> Result<(), ColdError> {
+    /// Like [`Self::move_on`], while nothing is changed. A run that cannot be copied whole ends it, unless the
+    /// old database is kept aside.
+    fn copy_on(
+        &self,
+        old_goes: Goes,
+        reached: &dyn Fn(Moved) -> Result<(), ColdError>,
+    ) -> Result<(), ColdError> {
         let old = self.current();
         let new = Arc::new(Database::open(old.dir().begin_next()?, self.cache_bytes)?);
-        for entry in old.entries(..) {
-            let (key, value) = entry?;
-            new.insert(&key, &value)?;
-            new.changed(value.len())?;
+        let known = self.runs.lock().clone();
+        let mut ids: BTreeSet<RunId> = ids_in(&old)?.into_iter().collect();
+        ids.extend(known.keys());
+        for id in ids {
+            let wanted_bytes = known.get(&id).copied().unwrap_or(0);
+            match (copy_run(&old, &new, id, wanted_bytes)?, &old_goes) {
+                (Ok(()), _) => {}
+                (Err(error), Goes::Away) => return Err(error),
+                (Err(error), Goes::Aside(_)) => {
+                    tracing::error!(
+                        run = id,
+                        error = error_text(&error),
+                        "a run in sled cannot be moved whole"
+                    );
+                }
+            }
         }
         reached(Moved::Copied)?;
         new.sync()?;
@@ -127,7 +152,7 @@ impl Place {
         // IMPORTANT: only when all is on stable storage, or a crash would leave a start with less.
         new.dir().complete()?;
         *self.current.write() = new;
-        old.dir().retire();
+        old.dir().retire(old_goes);
         reached(Moved::Complete)?;
         drop(old);
         reached(Moved::Swapped)
@@ -152,6 +177,7 @@ impl SledHome {
             place: Arc::new(Place {
                 current: RwLock::new(Arc::new(database)),
                 changes: RwLock::new(()),
+                runs: Mutex::new(BTreeMap::new()),
                 cache_bytes,
             }),
             live_bytes: AtomicU64::new(0),
@@ -170,6 +196,16 @@ impl SledHome {
     #[cfg(test)]
     pub(super) fn doubt(&self) {
         self.place.current().doubt();
+    }
+
+    /// Has sled no values of a run, as where a page was set back to an older state.
+    #[cfg(test)]
+    pub(super) fn lose_values(&self, id: RunId) {
+        let database = self.place.current();
+        for entry in database.entries(run_range(id)) {
+            let (key, _) = entry.expect("a value");
+            database.remove(&key).expect("a removal");
+        }
     }
 
     /// Moves all to a new database, whether that is worth it or not.
@@ -221,6 +257,7 @@ impl Home for SledHome {
 
     fn open(&self, id: RunId) -> Result<Box<dyn RunBytes>, ColdError> {
         let length = self.length(id)?.ok_or(ColdError::Missing { run: id })?;
+        self.place.runs.lock().insert(id, length);
         Ok(Box::new(SledBytes {
             bytes: length,
             ..self.bytes(id)
@@ -228,22 +265,22 @@ impl Home for SledHome {
     }
 
     fn list(&self) -> Result<Vec<(RunId, u64)>, ColdError> {
-        let database = self.place.current();
-        let mut found = Vec::new();
-        let mut from = Some(0);
-        while let Some(id) = from {
-            let Some((key, _)) = database.entries(piece_key(id, 0)..).next().transpose()? else {
-                break;
-            };
-            let (id, _) = split_key(&key).ok_or(ColdError::Damaged {
-                what: "a key in sled",
-                run: id,
-                offset: 0,
-            })?;
-            found.push((id, self.length(id)?.unwrap_or(0)));
-            from = id.checked_add(1);
-        }
-        Ok(found)
+        let ids = ids_in(&self.place.current())?;
+        let length = |id| Ok((id, self.length(id)?.unwrap_or(0)));
+        ids.into_iter().map(length).collect()
+    }
+
+    fn unlisted(&self) -> Result<Vec<RunId>, ColdError> {
+        let listed: BTreeSet<RunId> = ids_in(&self.place.current())?.into_iter().collect();
+        let mut known: Vec<RunId> = self.place.runs.lock().keys().copied().collect();
+        known.retain(|id| !listed.contains(id));
+        Ok(known)
+    }
+
+    fn make_anew(&self, aside: &Path) -> Result<(), ColdError> {
+        let _changes = self.place.changes.write();
+        self.place
+            .copy_on(Goes::Aside(aside.to_owned()), &|_| Ok(()))
     }
 
     fn remove(&self, id: RunId) -> Result<(), ColdError> {
@@ -293,6 +330,85 @@ fn split_key(key: &[u8]) -> Option<(RunId, u64)> {
     Some(((both >> 64) as u64, both as u64))
 }
 
+/// The runs that sled lists, by number.
+fn ids_in(database: &Database) -> Result<Vec<RunId>, ColdError> {
+    let mut ids = Vec::new();
+    let mut from = Some(0);
+    while let Some(id) = from {
+        let Some((key, _)) = database.entries(piece_key(id, 0)..).next().transpose()? else {
+            break;
+        };
+        let (id, _) = split_key(&key).ok_or(ColdError::Damaged {
+            what: "a key in sled",
+            run: id,
+            offset: 0,
+        })?;
+        ids.push(id);
+        from = id.checked_add(1);
+    }
+    Ok(ids)
+}
+
+/// Copies a run's values as far as they follow one another; the inner error says why they are not all that there should be.
+fn copy_run(
+    old: &Database,
+    new: &Database,
+    id: RunId,
+    wanted_bytes: u64,
+) -> Result<Result<(), ColdError>, ColdError> {
+    let mut written = Ok(());
+    let mut copied_bytes = 0;
+    let read = values_from(old, id, 0..u64::MAX, &mut |at, value| {
+        written = new
+            .insert(&piece_key(id, at), value)
+            .and_then(|()| new.changed(value.len()));
+        copied_bytes = at.saturating_add(value.len() as u64);
+        // Whatever it says, it is not what is told.
+        written
+            .as_ref()
+            .map_or(Err(ColdError::Cancelled), |()| Ok(()))
+    });
+    written?;
+    Ok(read.and_then(|()| match copied_bytes < wanted_bytes {
+        true => Err(value_missing(id, copied_bytes)),
+        false => Ok(()),
+    }))
+}
+
+/// Gives a run's values to `take` as far as they follow one another, each with its offset; the first one begins where
+/// the range does, the last one before its end.
+fn values_from(
+    database: &Database,
+    id: RunId,
+    range: Range<u64>,
+    take: &mut dyn FnMut(u64, &[u8]) -> Result<(), ColdError>,
+) -> Result<(), ColdError> {
+    let mut at = range.start;
+    loop {
+        let from = at;
+        for entry in database.entries(piece_key(id, from)..piece_key(id, range.end)) {
+            let (key, value) = entry?;
+            if split_key(&key) != Some((id, at)) {
+                break;
+            }
+            take(at, &value)?;
+            at = at.saturating_add(value.len() as u64);
+        }
+        // A page that was set back to an older state may not know of the next one, where a search from the root does.
+        if at == from || at >= range.end {
+            return Ok(());
+        }
+    }
+}
+
+fn value_missing(run: RunId, offset: u64) -> ColdError {
+    ColdError::Damaged {
+        what: "a value is missing in sled",
+        run,
+        offset,
+    }
+}
+
 fn run_range(id: RunId) -> std::ops::RangeInclusive<[u8; 16]> {
     piece_key(id, 0)..=piece_key(id, u64::MAX)
 }
@@ -311,6 +427,7 @@ impl RunSink for SledSink {
             for value in piece.chunks(VALUE_BYTES_MAX) {
                 database.insert(&piece_key(*id, *bytes), value)?;
                 *bytes += value.len() as u64;
+                place.runs.lock().insert(*id, *bytes);
             }
             database.changed(piece.len())
         })
@@ -349,6 +466,7 @@ struct SledBytes {
 impl SledBytes {
     fn remove(&self) -> Result<(), ColdError> {
         self.place.change(|database| {
+            self.place.runs.lock().remove(&self.id);
             for entry in database.entries(run_range(self.id)) {
                 let (key, value) = entry?;
                 database.remove(&key)?;
@@ -360,30 +478,22 @@ impl SledBytes {
 
     /// Fills `buffer` from values that follow one another; the space between them is damage.
     fn read_values(&self, mut buffer: &mut [u8], range: Range<u64>) -> Result<(), ColdError> {
-        let damaged = |what, offset| ColdError::Damaged {
-            what,
-            run: self.id,
-            offset,
-        };
-        let database = self.place.current();
-        let mut at = range.start;
-        let keys = piece_key(self.id, range.start)..piece_key(self.id, range.end);
-        for entry in database.entries(keys) {
-            let (key, value) = entry?;
-            if split_key(&key) != Some((self.id, at)) {
-                break;
-            }
+        let end = range.end;
+        values_from(&self.place.current(), self.id, range, &mut |at, value| {
             let (head, rest) = std::mem::take(&mut buffer)
                 .split_at_mut_checked(value.len())
-                .ok_or(damaged("a value in sled is too long", at))?;
-            head.copy_from_slice(&value);
+                .ok_or(ColdError::Damaged {
+                    what: "a value in sled is too long",
+                    run: self.id,
+                    offset: at,
+                })?;
+            head.copy_from_slice(value);
             buffer = rest;
-            at += value.len() as u64;
-        }
-        if buffer.is_empty() {
             Ok(())
-        } else {
-            Err(damaged("a value is missing in sled", at))
+        })?;
+        match buffer.len() as u64 {
+            0 => Ok(()),
+            left => Err(value_missing(self.id, end.saturating_sub(left))),
         }
     }
 }
@@ -418,24 +528,19 @@ impl RunBytes for SledBytes {
         &self,
         take: &mut dyn FnMut(&[u8]) -> Result<(), ColdError>,
     ) -> Result<(), ColdError> {
-        let database = self.place.current();
-        let mut at = 0;
-        for entry in database.entries(run_range(self.id)) {
-            let (key, value) = entry?;
-            if split_key(&key) != Some((self.id, at)) {
-                break;
-            }
-            take(&value)?;
-            at += value.len() as u64;
-        }
-        if at == self.bytes {
-            Ok(())
-        } else {
-            Err(ColdError::Damaged {
-                what: "a value is missing in sled",
-                run: self.id,
-                offset: at,
-            })
+        let mut bytes = 0;
+        values_from(
+            &self.place.current(),
+            self.id,
+            0..self.bytes,
+            &mut |at, value| {
+                bytes = at.saturating_add(value.len() as u64);
+                take(value)
+            },
+        )?;
+        match bytes == self.bytes {
+            true => Ok(()),
+            false => Err(value_missing(self.id, bytes)),
         }
     }
 }

@@ -369,6 +369,28 @@ impl ColdStore {
         Ok(found)
     }
 
+    /// Runs that are open, or were, and are not listed: sled's tree is damaged, and went back to an older state
+    /// without a word. What it then holds may be readable, until something is changed.
+    ///
+    /// # Errors
+    /// Any of listing the homes.
+    pub fn unlisted(&self) -> Result<Vec<RunId>, ColdError> {
+        let mut unlisted = Vec::new();
+        for home in self.homes() {
+            unlisted.extend(home.unlisted()?);
+        }
+        Ok(unlisted)
+    }
+
+    /// Writes what sled holds anew, as far as it can be read, and puts its directory where `aside` says, which is
+    /// on the same file system. All runs that matter and are not listed must have been opened.
+    ///
+    /// # Errors
+    /// Any of reading, and of writing; all is then as before.
+    pub fn make_sled_anew(&self, aside: &Path) -> Result<(), ColdError> {
+        self.homes().try_for_each(|home| home.make_anew(aside))
+    }
+
     /// Removes a run that is not open; for one that is, see [`Run::remove_on_drop`].
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A data directory looked over: everything in it is read and verified, and nothing is changed that a start would not.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     path::Path,
     sync::Arc,
@@ -227,14 +227,15 @@ fn check_runs(
         run.visit(&mut visitor)?;
         let records = visitor.records;
         check_count(&run, records, &place, name, report);
-        if !places.contains_key(&id)
-            && let Some(damage) = unlisted(&run, &place, name)
-        {
-            report.add(damage);
-        }
         report.runs += 1;
         report.run_bytes += run.bytes();
         report.run_records += records;
+    }
+    let names: HashMap<RunId, Option<&str>> =
+        wanted.iter().map(|&(run, _, name)| (run, name)).collect();
+    for run in cold.unlisted()? {
+        let name = names.get(&run).copied().flatten();
+        report.add(unlisted(&cold.place_of(run), name));
     }
     let known: HashSet<RunId> = wanted.iter().map(|(run, ..)| *run).collect();
     let left = found.iter().filter(|run| !known.contains(&run.id)).count();
@@ -246,16 +247,15 @@ fn check_runs(
     Ok(())
 }
 
-/// What it says of sled that it has a run and does not list it: where a page is damaged, sled goes back to an older one
-/// and says nothing. What it then holds may be readable, until something is changed.
-pub(super) fn unlisted(run: &Run, place: &str, table: Option<&str>) -> Option<Damage> {
-    run.lost_error().is_none().then(|| Damage {
+/// What it says of sled that it has a run and does not list it.
+pub(super) fn unlisted(place: &str, table: Option<&str>) -> Damage {
+    Damage {
         place: place.to_owned(),
         offset: None,
-        what: "it can be read, and is not among all that there is: sled's tree is damaged"
+        what: "it can be opened, and is not among all that there is: sled's tree is damaged"
             .to_owned(),
         table: table.map(str::to_owned),
-    })
+    }
 }
 
 /// Whether a run has as many records as it says.

@@ -10,6 +10,7 @@ pub(crate) mod backup;
 mod stop;
 mod check;
 mod repair;
+mod aside;
 mod tables;
 
 use std::{

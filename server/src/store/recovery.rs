@@ -7,7 +7,10 @@ use std::{
 
 use rhash_protocol::{Durability, TableId};
 
-use super::{Store, StoreError};
+use super::{
+    Store, StoreError,
+    aside::{Aside, mend_sled},
+};
 use crate::{
     cold::{ColdStore, Run, RunId},
     data_dir::manifest::{Edit, State as ManifestState},
@@ -57,6 +60,7 @@ impl Store {
             self.tables.by_id.write().insert(id, table);
         }
         used.sort_unstable();
+        self.mend_sled(cold)?;
         self.remove_leftovers(cold, &used)?;
         if !was_stopped {
             // Clients may still have the numbers of temporary tables that nobody wrote down.
@@ -78,6 +82,21 @@ impl Store {
                 "the server was not stopped cleanly: entries of these tables that were only in RAM are lost"
             );
         }
+    }
+
+    fn mend_sled(&self, cold: &ColdStore) -> Result<(), StoreError> {
+        let Some(dir) = &self.data_dir else {
+            return Ok(());
+        };
+        let runs = mend_sled(cold, &Aside::of(dir.path()))?;
+        if !runs.is_empty() {
+            tracing::error!(
+                ?runs,
+                "sled's tree was damaged, so that it did not list these runs; what it holds was written anew, and its \
+                 directory is set aside, in damaged/; see what is lost with --check"
+            );
+        }
+        Ok(())
     }
 
     fn remove_leftovers(&self, cold: &ColdStore, used: &[RunId]) -> Result<(), StoreError> {

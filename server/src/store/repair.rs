@@ -4,8 +4,8 @@
 //! step leaves a directory that the next repair, or a start, can go on with.
 
 use std::{
-    collections::HashSet,
-    fmt, fs,
+    collections::HashMap,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,16 +14,17 @@ use rhash_protocol::{TableId, TableKind};
 
 use super::{
     Store, StoreConfig, StoreError,
+    aside::{Aside, SledAside, mend_sled, set_sled_aside},
     check::{Bytes, CheckReport, Checking, Damage, Progress, check_log, unlisted},
     rebuild::{make_manifest_of_sound, read_logged},
 };
 use crate::{
     cold::{
-        BadPiece, Claim, ColdError, ColdStore, Purpose, Record, RecordKind, Run, RunId, RunVisitor,
+        BadPiece, Claim, ColdError, ColdStore, Purpose, Record, RecordKind, Run, RunVisitor,
         RunWriter,
     },
     data_dir::{
-        DataDir, io_error,
+        DataDir,
         manifest::{Manifest, State, TableState},
         note::{Named, Note},
     },
@@ -31,9 +32,6 @@ use crate::{
     shared::error_text,
     table::read_note,
 };
-
-/// Where damaged files go, inside the data directory.
-const ASIDE: &str = "damaged";
 
 /// What a repair did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,9 +96,10 @@ pub fn repair(config: &StoreConfig, progress: Progress<'_>) -> Result<RepairRepo
     let log_is_damaged = {
         let dir = DataDir::open_existing(path)?;
         let hasher = config.hasher(dir.secret());
-        let aside = Aside(dir.path().join(ASIDE));
-        let cold = ColdStore::open(dir.path(), config.cold_options(&hasher))?;
+        let aside = Aside::of(dir.path());
+        let cold = open_runs(config, &dir, &hasher, &aside, &mut report)?;
         let state = repair_manifest(config, &dir, &hasher, &cold, &aside, &mut report)?;
+        repair_sled(&cold, &state, &aside, &mut report)?;
         repair_runs(&dir, &cold, state.clone(), &aside, &mut report, progress)?;
         let log = look_at_log(config, &dir, &hasher, &state, &aside)?;
         let is_damaged = !log.is_empty();
@@ -114,44 +113,33 @@ pub fn repair(config: &StoreConfig, progress: Progress<'_>) -> Result<RepairRepo
         Store::open(salvaging)?.stop()?;
         report.log_rewritten = true;
     }
-    let aside = path.join(ASIDE);
-    report.set_aside = (report.was_needed() && aside.is_dir()).then_some(aside);
+    report.set_aside = Aside::of(path).existing().filter(|_| report.was_needed());
     Ok(report)
 }
 
-/// Where damaged files are put.
-struct Aside(PathBuf);
-
-impl Aside {
-    fn make(&self) -> Result<&Path, StoreError> {
-        let made = fs::create_dir_all(&self.0);
-        made.map_err(io_error("make the directory", &self.0))?;
-        Ok(&self.0)
+/// Opens the cold tier; where sled cannot be opened, without what it can do without, or without it.
+fn open_runs(
+    config: &StoreConfig,
+    dir: &DataDir,
+    hasher: &KeyHasher,
+    aside: &Aside,
+    report: &mut RepairReport,
+) -> Result<ColdStore, StoreError> {
+    let open = || ColdStore::open(dir.path(), config.cold_options(hasher));
+    for step in [SledAside::Extras, SledAside::All] {
+        let error = match open() {
+            Err(error @ ColdError::Sled { .. }) => error,
+            opened => return Ok(opened?),
+        };
+        let put = set_sled_aside(dir.path(), aside, step)?;
+        report.dropped.extend(put.iter().map(|path| Damage {
+            place: path.display().to_string(),
+            offset: None,
+            what: format!("{}; set aside", error_text(&error)),
+            table: None,
+        }));
     }
-
-    /// Where a file goes; one that is there already stays.
-    fn place_for(&self, path: &Path) -> Result<PathBuf, StoreError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let dir = self.make()?;
-        let free = (0..u32::MAX)
-            .map(|number| match number {
-                0 => dir.join(&*name),
-                number => dir.join(format!("{name}.{number}")),
-            })
-            .find(|path| !path.exists());
-        Ok(free.unwrap_or_else(|| dir.join(&*name)))
-    }
-
-    fn move_here(&self, path: &Path) -> Result<(), StoreError> {
-        let to = self.place_for(path)?;
-        Ok(fs::rename(path, &to).map_err(io_error("set aside", path))?)
-    }
-
-    fn copy_here(&self, path: &Path) -> Result<(), StoreError> {
-        let to = self.place_for(path)?;
-        fs::copy(path, &to).map_err(io_error("copy", path))?;
-        Ok(())
-    }
+    Ok(open()?)
 }
 
 fn repair_manifest(
@@ -205,6 +193,30 @@ fn repair_manifest(
     Ok(state)
 }
 
+/// Writes sled anew where its tree is damaged and it does not say so.
+fn repair_sled(
+    cold: &ColdStore,
+    state: &State,
+    aside: &Aside,
+    report: &mut RepairReport,
+) -> Result<(), StoreError> {
+    let mut names = HashMap::new();
+    for (&id, table) in &state.tables {
+        for run in table.ranges.runs() {
+            // A number that the manifest names is never given again.
+            cold.number_from(run.saturating_add(1));
+            cold.open_or_lose(run, id)?;
+            names.insert(run, table.name.as_str());
+        }
+    }
+    for run in mend_sled(cold, aside)? {
+        report
+            .dropped
+            .push(unlisted(&cold.place_of(run), names.get(&run).copied()));
+    }
+    Ok(())
+}
+
 /// Replaces damaged runs by what is sound in them.
 fn repair_runs(
     dir: &DataDir,
@@ -215,17 +227,9 @@ fn repair_runs(
     progress: Progress<'_>,
 ) -> Result<(), StoreError> {
     let tables: Vec<TableId> = state.tables.keys().copied().collect();
-    for table in state.tables.values() {
-        let runs = table.ranges.runs();
-        // A number that the manifest names is never given again.
-        runs.iter()
-            .for_each(|run| cold.number_from(run.saturating_add(1)));
-    }
-    let found = cold.list()?;
-    let listed: HashSet<RunId> = found.iter().map(|run| run.id).collect();
     let mut bytes = Bytes {
         done: 0,
-        total: found.iter().map(|run| run.bytes).sum(),
+        total: cold.list()?.iter().map(|run| run.bytes).sum(),
         progress,
     };
     let mut damaged = Vec::new();
@@ -235,10 +239,7 @@ fn repair_runs(
         };
         for run in table.ranges.runs() {
             let open = cold.open_or_lose(run, id)?;
-            let mut bad = damage_in(&open, cold, &table.name, &mut bytes)?;
-            if !listed.contains(&run) {
-                bad.extend(unlisted(&open, &cold.place_of(run), Some(&table.name)));
-            }
+            let bad = damage_in(&open, cold, &table.name, &mut bytes)?;
             if bad.is_empty() {
                 continue;
             }

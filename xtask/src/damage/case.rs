@@ -27,12 +27,15 @@ use super::judge::{Judgement, judge};
 use super::log_file;
 use super::panics;
 use super::reader::{InProcess, OverTheWire, Reader};
+use super::repaired::{Kept, repair_and_look};
 use crate::failure::Failure;
 use crate::process::Process;
 use crate::server::Server;
 
 /// One case in so many goes through the real binary.
 pub(super) const BINARY_EVERY: u64 = 20;
+/// One case in so many is repaired as well, in this process.
+const REPAIR_EVERY: u64 = 3;
 /// A store in this process has room for all, and for what the process has besides, which its governor counts.
 const STORE_LIMIT_BYTES: u64 = 512 << 20;
 /// What a spill takes at a time.
@@ -86,6 +89,8 @@ pub(super) struct Outcome {
     pub(super) violations: Vec<String>,
     /// The first thing that the server said of the damage.
     pub(super) said: Option<String>,
+    /// What a repair kept, if there was one, and it found damage.
+    pub(super) kept: Option<Kept>,
 }
 
 /// What is to be done.
@@ -97,6 +102,7 @@ struct Case<'a> {
     when: When,
     in_binary: bool,
     starts_again: bool,
+    is_repaired: bool,
     original: Vec<u8>,
     damaged: Option<Vec<u8>>,
     dir: PathBuf,
@@ -116,6 +122,7 @@ pub(super) fn run(place: &Place<'_>, number: u64) -> Result<Outcome, Failure> {
         false => case.run_here()?,
     };
     case.judge_words(ending);
+    let kept = case.repair()?;
     remove(&case.dir)?;
     for panic in panics::take() {
         case.note_panic(&panic);
@@ -126,6 +133,7 @@ pub(super) fn run(place: &Place<'_>, number: u64) -> Result<Outcome, Failure> {
         story: case.story(),
         violations: case.violations,
         said: case.said.into_iter().next(),
+        kept,
     })
 }
 
@@ -155,6 +163,7 @@ impl<'a> Case<'a> {
             when,
             in_binary,
             starts_again: when == When::InUse || rng.usize(..3) == 0,
+            is_repaired: when == When::AtRest && !in_binary && number % REPAIR_EVERY == 0,
             original,
             damaged,
             dir: place.work.join(format!("case-{number}")),
@@ -178,6 +187,9 @@ impl<'a> Case<'a> {
         }
         if self.starts_again {
             story.push_str(", two starts");
+        }
+        if self.is_repaired {
+            story.push_str(", and a repair");
         }
         story
     }
@@ -229,8 +241,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Starts a store in this process.
-    fn start(&mut self) -> Option<Arc<Store>> {
+    /// How a store in this process is opened.
+    fn config(&self) -> StoreConfig {
         let mut config = StoreConfig::new(STORE_LIMIT_BYTES, Some(self.dir.clone()));
         config.durability = match self.base.durability() {
             "always" => Durability::Always,
@@ -249,6 +261,12 @@ impl<'a> Case<'a> {
                 threads: false,
             });
         }
+        config
+    }
+
+    /// Starts a store in this process.
+    fn start(&mut self) -> Option<Arc<Store>> {
+        let config = self.config();
         match catch_unwind(AssertUnwindSafe(|| Store::open(config))) {
             Ok(Ok(store)) => Some(store),
             Ok(Err(error)) => {
@@ -400,6 +418,29 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
+    /// Repairs a directory with the same damage, and says what that kept.
+    fn repair(&mut self) -> Result<Option<Kept>, Failure> {
+        if !self.is_repaired {
+            return Ok(None);
+        }
+        // Elsewhere, since threads of the store that was started may write for a moment.
+        let dir = self.dir.with_extension("repaired");
+        let before = std::mem::replace(&mut self.dir, dir);
+        self.base.copy(&self.dir, &self.file.path)?;
+        self.damage_at_rest()?;
+        let repaired = repair_and_look(
+            &self.config(),
+            self.file.kind,
+            &self.base.content,
+            self.given_up_max(),
+            self.place.runtime,
+        );
+        self.violations.extend(repaired.violations);
+        remove(&self.dir)?;
+        self.dir = before;
+        Ok(repaired.kept)
+    }
+
     /// Whether the words name what was damaged, or, where that cannot be known, some file of the directory.
     fn names(&self, text: &str) -> bool {
         let name = self.file.path.file_name().unwrap_or_default();
@@ -498,7 +539,7 @@ fn draw_file<'a>(rng: &mut Rng, base: &'a Base) -> &'a BaseFile {
 }
 
 /// An error as the server's command says it.
-fn with_causes(error: &StoreError) -> String {
+pub(super) fn with_causes(error: &StoreError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

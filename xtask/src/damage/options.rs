@@ -14,7 +14,8 @@ Real servers build three directories from a seed, and what is in them is known. 
 file (a bit, a cut, zeros, two pages in each other's place, an older copy, no file at all), starts on it, and reads
 all: gets, counts, scans. Each key must be right, or an error that names the file; a start that refuses must
 say which file is damaged. Nothing may be different, absent or made up, nothing may panic or hang. Every twentieth
-case is a server in a process of its own; if it has --check, that has to find what a read or a start found.
+case is a server in a process of its own; if it has --check, that has to find what a read or a start found. Every
+third directory is also repaired: a check must then find nothing, and each key be what it once was, or gone.
 
 What may be lost is what no file tells of any more: the end of the log behind the last byte that something later
 says was safe. What is missing then must be a suffix of what was written.

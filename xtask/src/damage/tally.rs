@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::base::FileKind;
 use super::case::{Ending, Outcome};
+use super::repaired::Kept;
 use crate::failure::Failure;
 
 /// Violations that are shown; the others are counted.
@@ -23,6 +24,9 @@ struct Row {
     refused: u64,
     errors: u64,
     violated: u64,
+    /// Repairs that found damage, and what they kept.
+    repairs: u64,
+    kept: Kept,
 }
 
 /// All of it.
@@ -57,6 +61,11 @@ impl Tally {
             Ending::GaveUp => row.gave_up += 1,
             Ending::Refused => row.refused += 1,
             Ending::Errors => row.errors += 1,
+        }
+        if let Some(kept) = outcome.kept {
+            row.repairs += 1;
+            row.kept.right += kept.right;
+            row.kept.keys += kept.keys;
         }
         if !outcome.violations.is_empty() {
             row.violated += 1;
@@ -113,24 +122,28 @@ impl Tally {
     /// The table.
     pub(super) fn say(&self) {
         say!(
-            "{:<20} {:>7} {:>10} {:>9} {:>9} {:>8} {:>10}",
+            "{:<20} {:>7} {:>10} {:>9} {:>9} {:>8} {:>9} {:>9} {:>11}",
             "damaged",
             "cases",
             "all right",
             "end lost",
             "refused",
             "errors",
+            "repaired",
+            "keys kept",
             "violations"
         );
         for (kind, row) in &self.rows {
             say!(
-                "{:<20} {:>7} {:>10} {:>9} {:>9} {:>8} {:>10}",
+                "{:<20} {:>7} {:>10} {:>9} {:>9} {:>8} {:>9} {:>8.2}% {:>11}",
                 kind.name(),
                 row.cases,
                 row.whole,
                 row.gave_up,
                 row.refused,
                 row.errors,
+                row.repairs,
+                100.0 * row.kept.right as f64 / row.kept.keys.max(1) as f64,
                 row.violated
             );
         }
@@ -156,6 +169,7 @@ mod tests {
             story: String::new(),
             violations: Vec::new(),
             said: None,
+            kept: Some(Kept { right: 1, keys: 2 }),
         };
         tally.take(0, &outcome);
         outcome.ending = Ending::Whole;
@@ -168,6 +182,8 @@ mod tests {
             whole: 1,
             errors: 1,
             violated: 1,
+            repairs: 2,
+            kept: Kept { right: 2, keys: 4 },
             ..Row::default()
         };
         assert_eq!(tally.rows[&FileKind::Run], row);

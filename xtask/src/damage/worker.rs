@@ -17,6 +17,7 @@ use super::base::{Base, FileKind, NAMES};
 use super::case::{self, Ending, Outcome, Place};
 use super::content::History;
 use super::panics;
+use super::repaired::Kept;
 use super::tally::Tally;
 use crate::failure::Failure;
 use crate::process::Process;
@@ -240,6 +241,7 @@ impl Said {
                 "story": outcome.story,
                 "violations": outcome.violations,
                 "said": outcome.said,
+                "kept": outcome.kept.map(|kept| [kept.right, kept.keys]),
             }),
         };
         value.to_string()
@@ -270,9 +272,17 @@ impl Said {
             story: text("story").ok_or_else(odd)?,
             violations: violations.ok_or_else(odd)?,
             said: text("said"),
+            kept: kept_of(&value["kept"]),
         };
         Ok(Self::Done(value["case"].as_u64().ok_or_else(odd)?, outcome))
     }
+}
+
+fn kept_of(value: &Value) -> Option<Kept> {
+    Some(Kept {
+        right: value.get(0)?.as_u64()?,
+        keys: value.get(1)?.as_u64()?,
+    })
 }
 
 /// What an ending is called.
@@ -295,6 +305,7 @@ mod tests {
             story: "a bit, \"quoted\"".to_owned(),
             violations: vec!["one".to_owned()],
             said: None,
+            kept: Some(Kept { right: 3, keys: 4 }),
         };
         let Said::Done(7, read) = Said::read(&Said::Done(7, outcome.clone()).line()).unwrap()
         else {
@@ -302,6 +313,7 @@ mod tests {
         };
         assert_eq!((read.kind, read.ending), (outcome.kind, outcome.ending));
         assert_eq!((read.story, read.said), (outcome.story, outcome.said));
+        assert_eq!(read.kept, outcome.kept);
         assert_eq!(read.violations, outcome.violations);
         let begun = Said::read(&Said::Begun(9).line()).unwrap();
         assert!(matches!(begun, Said::Begun(9)));

@@ -12,7 +12,7 @@ fn options() -> ColdOptions {
     ColdOptions::new(hasher(64))
 }
 
-fn one_record(part_bytes: usize) -> Owned {
+pub(super) fn one_record(part_bytes: usize) -> Owned {
     let key = b"key".to_vec();
     let hash = hasher(64).hash(&key);
     Owned {
@@ -23,7 +23,11 @@ fn one_record(part_bytes: usize) -> Owned {
     }
 }
 
-fn write_expecting(store: &ColdStore, bytes_expected: u64, part_bytes: usize) -> Arc<Run> {
+pub(super) fn write_expecting(
+    store: &ColdStore,
+    bytes_expected: u64,
+    part_bytes: usize,
+) -> Arc<Run> {
     let mut writer = store.begin(1, bytes_expected).unwrap();
     writer.push(&one_record(part_bytes).borrow()).unwrap();
     writer.finish(true).unwrap()
@@ -209,16 +213,16 @@ fn blocks_of_small_records_lie_in_one_page_each() {
     assert!(all_of(&run, 1 << 16) == records);
 }
 
-fn sled_home(dir: &std::path::Path) -> Arc<SledHome> {
+pub(super) fn sled_home(dir: &std::path::Path) -> Arc<SledHome> {
     Arc::new(SledHome::open(dir, 64 << 10).unwrap())
 }
 
-fn store_on(home: &Arc<SledHome>) -> ColdStore {
+pub(super) fn store_on(home: &Arc<SledHome>) -> ColdStore {
     ColdStore::with_home(options(), Arc::clone(home) as Arc<dyn Home>)
 }
 
 /// The directories of sled in a data directory.
-fn sled_dirs(dir: &std::path::Path) -> Vec<String> {
+pub(super) fn sled_dirs(dir: &std::path::Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -3,6 +3,7 @@
 mod contract;
 mod copies;
 mod damage;
+mod sled_tree;
 mod faults;
 mod glance;
 mod golden;

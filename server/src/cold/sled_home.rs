@@ -60,7 +60,6 @@ struct Place {
     changes: RwLock<()>,
     /// The bytes of each run that was opened or is being written: sled goes back to an older state where a page is
     /// damaged, says nothing, and then does not list all that it has, so that it is not asked alone what is to be moved.
-    /// Changed while `changes` is held.
     runs: Mutex<BTreeMap<RunId, u64>>,
     cache_bytes: u64,
 }
@@ -465,8 +464,9 @@ struct SledBytes {
 
 impl SledBytes {
     fn remove(&self) -> Result<(), ColdError> {
+        // IMPORTANT: before anything else, since a move that this change waits for needs not have it whole.
+        self.place.runs.lock().remove(&self.id);
         self.place.change(|database| {
-            self.place.runs.lock().remove(&self.id);
             for entry in database.entries(run_range(self.id)) {
                 let (key, value) = entry?;
                 database.remove(&key)?;

@@ -49,6 +49,8 @@ const FORGET_SHARE: u64 = 1024;
 const OVERHEAD_SHARE_SUSPECT: u64 = 8;
 /// The allocator is told to give back at most this often: it holds its locks for milliseconds.
 const GIVE_BACK_EVERY: Duration = Duration::from_millis(100);
+/// It is told as well when no entry came or went for so long.
+const REST_AFTER: Duration = Duration::from_secs(5);
 /// Memory that was freed is kept for entries to come while this part of the limit is free.
 const RESIDENT_SHARE_FREE: u64 = 8;
 /// What long answers that may be asked for again take at most of the limit, as a divisor.
@@ -153,6 +155,7 @@ pub(crate) fn govern(shared: &Shared, tables: &Tables, seen: &Seen, limit_bytes:
         margin_used_bytes: 0,
         resident_bytes: 0,
         gave_back: Instant::now(),
+        rest: Rest::new(),
         merges: Merges::Elsewhere,
     };
     while !shared.budget.is_stopping() {
@@ -184,6 +187,7 @@ pub(crate) fn relieve_at_start(shared: &Shared, tables: &Tables) -> Result<(), S
         margin_used_bytes: 0,
         resident_bytes: 0,
         gave_back: Instant::now(),
+        rest: Rest::new(),
         merges: Merges::Here,
     };
     if relief::relieve(shared, tables, &mut steering) {
@@ -249,7 +253,39 @@ struct Steering<'a> {
     resident_bytes: u64,
     /// When the allocator was told last.
     gave_back: Instant,
+    rest: Rest,
     merges: Merges,
+}
+
+/// Since when what entries take is as it is.
+#[derive(Debug)]
+struct Rest {
+    tracked_bytes: u64,
+    since: Instant,
+    was_told: bool,
+}
+
+impl Rest {
+    fn new() -> Self {
+        Self {
+            tracked_bytes: 0,
+            since: Instant::now(),
+            was_told: false,
+        }
+    }
+
+    /// Whether a rest is long enough now; said once for each.
+    fn is_reached(&mut self, tracked_bytes: u64) -> bool {
+        if tracked_bytes != self.tracked_bytes {
+            *self = Self {
+                tracked_bytes,
+                ..Self::new()
+            };
+        }
+        let is_reached = !self.was_told && self.since.elapsed() >= REST_AFTER;
+        self.was_told |= is_reached;
+        is_reached
+    }
 }
 
 /// Who merges while spills wait for that.
@@ -277,7 +313,12 @@ impl Steering<'_> {
         };
         let mut overhead_now = self.measure();
         let suspect = OVERHEAD_BYTES.max(limit_bytes / OVERHEAD_SHARE_SUSPECT);
-        if overhead_now > suspect && self.gave_back.elapsed() >= GIVE_BACK_EVERY {
+        let is_much = overhead_now > suspect && self.gave_back.elapsed() >= GIVE_BACK_EVERY;
+        // Whoever filled tables and closed them finds little to have been kept for the next ones.
+        let is_at_rest = self
+            .rest
+            .is_reached(self.shared.budget.tracked_bytes() as u64);
+        if is_much || is_at_rest {
             allocator::give_back_now();
             self.gave_back = Instant::now();
             overhead_now = self.measure();

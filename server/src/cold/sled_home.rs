@@ -37,7 +37,7 @@ const DISK_FACTOR_MAX: u64 = 4;
 /// … or this many times where disk is short, which is more than a new one takes, …
 const DISK_FACTOR_SHORT: u64 = 3;
 /// … but not before they have this length.
-const DISK_BYTES_MIN: u64 = 4 << 20;
+const DISK_BYTES_MIN: u64 = 1 << 20;
 /// What a new database takes by itself.
 const NEW_BYTES: u64 = 512 << 10;
 /// What is live is moved only up to this, since nothing is written to sled meanwhile.

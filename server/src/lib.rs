@@ -28,6 +28,7 @@ mod shared;
 mod hot;
 pub mod cold;
 mod mapped;
+mod aside;
 mod pages;
 mod ranges;
 pub mod data_dir;

@@ -159,9 +159,9 @@ impl Home for FaultyHome {
         self.inner.unlisted()
     }
 
-    fn make_anew(&self, aside: &Path) -> Result<(), ColdError> {
+    fn make_anew(&self) -> Result<(), ColdError> {
         self.faults.write()?;
-        self.inner.make_anew(aside)
+        self.inner.make_anew()
     }
 
     fn remove(&self, id: RunId) -> Result<(), ColdError> {

@@ -49,8 +49,8 @@ pub(super) trait Home: Send + Sync + Debug {
     }
 
     /// Writes all runs that were opened here, or are listed, anew as far as they can be read, on stable storage,
-    /// and puts what kept them where `aside` says.
-    fn make_anew(&self, _aside: &Path) -> Result<(), ColdError> {
+    /// and sets what kept them aside.
+    fn make_anew(&self) -> Result<(), ColdError> {
         Ok(())
     }
 

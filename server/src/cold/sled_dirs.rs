@@ -13,6 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{error::ColdError, file_home::sync_dir};
+use crate::aside::Aside;
 
 /// The first directory, inside the data directory; later ones have `-` and a number after it.
 const FIRST: &str = "sled";
@@ -55,12 +56,12 @@ pub(super) struct SledDir {
 }
 
 /// Where a directory goes that is out of use.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goes {
     /// It is removed.
     Away,
-    /// It gets this name.
-    Aside(PathBuf),
+    /// It is set aside.
+    Aside,
 }
 
 impl SledDir {
@@ -130,7 +131,9 @@ impl Drop for SledDir {
         let gone = match self.goes.get_mut().take() {
             None => Ok(()),
             Some(Goes::Away) => remove(&self.path),
-            Some(Goes::Aside(to)) => set_aside(&self.path, &to),
+            Some(Goes::Aside) => Aside::of(&self.data_dir)
+                .move_here(&self.path)
+                .map_err(|error| ColdError::io("set aside", &self.path, error)),
         };
         if let Err(error) = gone {
             tracing::warn!(%error, "a directory of sled that is out of use stays until the next start");
@@ -238,10 +241,6 @@ pub(crate) fn sled_directories(data_dir: &Path) -> Result<Vec<PathBuf>, ColdErro
         .into_iter()
         .map(|number| path(data_dir, number))
         .collect())
-}
-
-fn set_aside(dir: &Path, to: &Path) -> Result<(), ColdError> {
-    fs::rename(dir, to).map_err(|error| ColdError::io("set aside", dir, error))
 }
 
 fn remove(dir: &Path) -> Result<(), ColdError> {

@@ -119,11 +119,11 @@ impl Place {
         self.copy_on(Goes::Away, reached)
     }
 
-    /// Like [`Self::move_on`], while nothing is changed. A run that cannot be copied whole ends it, unless the
-    /// old database is kept aside.
+    /// Like [`Self::move_on`], while nothing is changed. Where a run cannot be copied whole the old database is set
+    /// aside, whatever was wanted.
     fn copy_on(
         &self,
-        old_goes: Goes,
+        mut old_goes: Goes,
         reached: &dyn Fn(Moved) -> Result<(), ColdError>,
     ) -> Result<(), ColdError> {
         let old = self.current();
@@ -131,18 +131,18 @@ impl Place {
         let known = self.runs.lock().clone();
         let mut ids: BTreeSet<RunId> = ids_in(&old)?.into_iter().collect();
         ids.extend(known.keys());
+        let mut cut = Vec::new();
         for id in ids {
             let wanted_bytes = known.get(&id).copied().unwrap_or(0);
-            match (copy_run(&old, &new, id, wanted_bytes)?, &old_goes) {
-                (Ok(()), _) => {}
-                (Err(error), Goes::Away) => return Err(error),
-                (Err(error), Goes::Aside(_)) => {
-                    tracing::error!(
-                        run = id,
-                        error = error_text(&error),
-                        "a run in sled cannot be moved whole"
-                    );
-                }
+            let copied = copy_run(&old, &new, id, wanted_bytes)?;
+            if let Some(error) = copied.error {
+                tracing::error!(
+                    run = id,
+                    error = error_text(&error),
+                    "a run in sled cannot be moved whole; the directory is set aside, in damaged/"
+                );
+                old_goes = Goes::Aside;
+                cut.push((id, copied.bytes));
             }
         }
         reached(Moved::Copied)?;
@@ -152,6 +152,8 @@ impl Place {
         new.dir().complete()?;
         *self.current.write() = new;
         old.dir().retire(old_goes);
+        // The next move does not miss what is in none.
+        self.runs.lock().extend(cut);
         reached(Moved::Complete)?;
         drop(old);
         reached(Moved::Swapped)
@@ -276,10 +278,9 @@ impl Home for SledHome {
         Ok(known)
     }
 
-    fn make_anew(&self, aside: &Path) -> Result<(), ColdError> {
+    fn make_anew(&self) -> Result<(), ColdError> {
         let _changes = self.place.changes.write();
-        self.place
-            .copy_on(Goes::Aside(aside.to_owned()), &|_| Ok(()))
+        self.place.copy_on(Goes::Aside, &|_| Ok(()))
     }
 
     fn remove(&self, id: RunId) -> Result<(), ColdError> {
@@ -348,30 +349,42 @@ fn ids_in(database: &Database) -> Result<Vec<RunId>, ColdError> {
     Ok(ids)
 }
 
-/// Copies a run's values as far as they follow one another; the inner error says why they are not all that there should be.
+/// What of a run was copied.
+#[derive(Debug)]
+struct Copied {
+    bytes: u64,
+    /// Why that is not all that there should be.
+    error: Option<ColdError>,
+}
+
+/// Copies a run's values as far as they follow one another.
+///
+/// # Errors
+/// Those of writing.
 fn copy_run(
     old: &Database,
     new: &Database,
     id: RunId,
     wanted_bytes: u64,
-) -> Result<Result<(), ColdError>, ColdError> {
+) -> Result<Copied, ColdError> {
     let mut written = Ok(());
-    let mut copied_bytes = 0;
+    let mut bytes = 0;
     let read = values_from(old, id, 0..u64::MAX, &mut |at, value| {
         written = new
             .insert(&piece_key(id, at), value)
             .and_then(|()| new.changed(value.len()));
-        copied_bytes = at.saturating_add(value.len() as u64);
-        // Whatever it says, it is not what is told.
+        bytes = at.saturating_add(value.len() as u64);
+        // What it was is told by the other error.
         written
             .as_ref()
             .map_or(Err(ColdError::Cancelled), |()| Ok(()))
     });
     written?;
-    Ok(read.and_then(|()| match copied_bytes < wanted_bytes {
-        true => Err(value_missing(id, copied_bytes)),
-        false => Ok(()),
-    }))
+    let is_short = bytes < wanted_bytes;
+    let error = read
+        .err()
+        .or_else(|| is_short.then(|| value_missing(id, bytes)));
+    Ok(Copied { bytes, error })
 }
 
 /// Gives a run's values to `take` as far as they follow one another, each with its offset; the first one begins where

@@ -382,13 +382,21 @@ impl ColdStore {
         Ok(unlisted)
     }
 
-    /// Writes what sled holds anew, as far as it can be read, and puts its directory where `aside` says, which is
-    /// on the same file system. All runs that matter and are not listed must have been opened.
+    /// Where runs are not listed, writes what their home holds anew, as far as it can be read, and sets aside what
+    /// it was in; says which runs they were. All that matter must have been opened.
     ///
     /// # Errors
     /// Any of reading, and of writing; all is then as before.
-    pub fn make_sled_anew(&self, aside: &Path) -> Result<(), ColdError> {
-        self.homes().try_for_each(|home| home.make_anew(aside))
+    pub fn mend(&self) -> Result<Vec<RunId>, ColdError> {
+        let mut mended = Vec::new();
+        for home in self.homes() {
+            let unlisted = home.unlisted()?;
+            if !unlisted.is_empty() {
+                home.make_anew()?;
+                mended.extend(unlisted);
+            }
+        }
+        Ok(mended)
     }
 
     /// Removes a run that is not open; for one that is, see [`Run::remove_on_drop`].

@@ -42,7 +42,7 @@ pub(crate) use record::{By, Holding, OwnedReply, Record, SessionRecord};
 pub use replay::LogError;
 pub(crate) use replay::{Found, Wanted, read_log, read_sound};
 
-use crate::session::SessionId;
+use crate::{key_hash::KeyHasher, session::SessionId};
 pub(crate) use intake::LogRoom;
 use intake::{Chunk, Intake};
 use progress::Progress;
@@ -52,6 +52,11 @@ use writer::Writer;
 
 /// Numbers a record; each is one more than the one before, over all tables of a server.
 pub type Lsn = u64;
+
+/// Tells the log under this secret from others, in each of its segments.
+pub(crate) fn mark_of(hasher: &KeyHasher) -> u32 {
+    hasher.hash(b"rhash log").check
+}
 
 /// How a log is kept.
 #[derive(Debug, Clone, Copy)]

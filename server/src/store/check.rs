@@ -400,7 +400,7 @@ pub(super) fn check_log(
     let mut is_there = false;
     if let (Some(files), Some(oldest)) = (&files, oldest) {
         let wanted = state.map_or(Wanted::from(oldest), wanted);
-        let mark = hasher.hash(b"rhash log").check;
+        let mark = log::mark_of(hasher);
         let mut records = 0;
         let mut count = |_, record: log::Record<'_>| {
             records += 1;

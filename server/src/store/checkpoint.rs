@@ -58,7 +58,7 @@ impl Store {
             return Ok(());
         }
         let files = log_files(config, dir)?;
-        let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
+        let options = config.log_options(&self.shared.hasher);
         if config.salvages {
             // What is damaged is set aside and told of.
             return Ok(());
@@ -88,7 +88,7 @@ impl Store {
             return Ok(());
         }
         let files = log_files(config, dir)?;
-        let options = config.log_options(self.shared.hasher.hash(b"rhash log").check);
+        let options = config.log_options(&self.shared.hasher);
         if logs || keeps {
             // Merges come with a replay, while there is no log yet.
             self.shared.was_synced.store(true, Relaxed);

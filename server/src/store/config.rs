@@ -9,7 +9,7 @@ use crate::{
     data_dir::DataDirError,
     governor::Steps,
     key_hash::KeyHasher,
-    log::{Durability, LogError, LogOptions},
+    log::{self, Durability, LogError, LogOptions},
 };
 
 #[cfg(test)]
@@ -168,7 +168,7 @@ impl StoreConfig {
     }
 
     /// How the log is kept.
-    pub(super) fn log_options(&self, mark: u32) -> LogOptions {
+    pub(super) fn log_options(&self, hasher: &KeyHasher) -> LogOptions {
         let buffer_bytes = (self.mem_limit_bytes / LOG_BUFFER_SHARE)
             .clamp(LOG_BUFFER_BYTES_MIN, LOG_BUFFER_BYTES_MAX);
         LogOptions {
@@ -177,7 +177,7 @@ impl StoreConfig {
             segment_bytes: (self.log_limit_bytes / LOG_SEGMENTS)
                 .clamp(LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_BYTES_MAX),
             limit_bytes: self.log_limit_bytes,
-            mark,
+            mark: log::mark_of(hasher),
         }
     }
 

@@ -10,7 +10,6 @@ pub(crate) mod backup;
 mod stop;
 mod check;
 mod repair;
-mod aside;
 mod tables;
 
 use std::{

@@ -14,7 +14,7 @@ use crate::{
         rebuild::{Logged, NotedRun, rebuild},
     },
     key_hash::KeyHasher,
-    log::{LogError, ReadOnly, Record, Wanted, read_log, read_sound},
+    log::{self, LogError, ReadOnly, Record, Wanted, read_log, read_sound},
     shared::error_text,
 };
 
@@ -129,7 +129,7 @@ pub(super) fn read_logged(
     let Some(oldest) = files.oldest()? else {
         return Ok(logged);
     };
-    let mark = hasher.hash(b"rhash log").check;
+    let mark = log::mark_of(hasher);
     let mut apply = |_, record: Record<'_>| {
         if let Record::Table { table, .. }
         | Record::Batch { table, .. }

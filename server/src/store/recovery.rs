@@ -7,10 +7,7 @@ use std::{
 
 use rhash_protocol::{Durability, TableId};
 
-use super::{
-    Store, StoreError,
-    aside::{Aside, mend_sled},
-};
+use super::{Store, StoreError};
 use crate::{
     cold::{ColdStore, Run, RunId},
     data_dir::manifest::{Edit, State as ManifestState},
@@ -60,7 +57,7 @@ impl Store {
             self.tables.by_id.write().insert(id, table);
         }
         used.sort_unstable();
-        self.mend_sled(cold)?;
+        mend(cold)?;
         self.remove_leftovers(cold, &used)?;
         if !was_stopped {
             // Clients may still have the numbers of temporary tables that nobody wrote down.
@@ -82,21 +79,6 @@ impl Store {
                 "the server was not stopped cleanly: entries of these tables that were only in RAM are lost"
             );
         }
-    }
-
-    fn mend_sled(&self, cold: &ColdStore) -> Result<(), StoreError> {
-        let Some(dir) = &self.data_dir else {
-            return Ok(());
-        };
-        let runs = mend_sled(cold, &Aside::of(dir.path()))?;
-        if !runs.is_empty() {
-            tracing::error!(
-                ?runs,
-                "sled's tree was damaged, so that it did not list these runs; what it holds was written anew, and its \
-                 directory is set aside, in damaged/; see what is lost with --check"
-            );
-        }
-        Ok(())
     }
 
     fn remove_leftovers(&self, cold: &ColdStore, used: &[RunId]) -> Result<(), StoreError> {
@@ -121,6 +103,19 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Where sled's tree was set back, writes what it holds anew, before anything is changed there.
+fn mend(cold: &ColdStore) -> Result<(), StoreError> {
+    let runs = cold.mend()?;
+    if !runs.is_empty() {
+        tracing::error!(
+            ?runs,
+            "sled's tree is damaged, so that it did not list these runs; what it holds was written anew, and its \
+             directory is set aside, in damaged/; --check tells whether anything is lost"
+        );
+    }
+    Ok(())
 }
 
 /// Opens a run of a table, or what answers in its place why it cannot be read.

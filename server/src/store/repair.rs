@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,17 +14,17 @@ use rhash_protocol::{TableId, TableKind};
 
 use super::{
     Store, StoreConfig, StoreError,
-    aside::{Aside, SledAside, mend_sled, set_sled_aside},
     check::{Bytes, CheckReport, Checking, Damage, Progress, check_log, unlisted},
     rebuild::{make_manifest_of_sound, read_logged},
 };
 use crate::{
+    aside::Aside,
     cold::{
         BadPiece, Claim, ColdError, ColdStore, Purpose, Record, RecordKind, Run, RunVisitor,
-        RunWriter,
+        RunWriter, sled_directories, sled_extras,
     },
     data_dir::{
-        DataDir,
+        DataDir, io_error,
         manifest::{Manifest, State, TableState},
         note::{Named, Note},
     },
@@ -99,7 +99,7 @@ pub fn repair(config: &StoreConfig, progress: Progress<'_>) -> Result<RepairRepo
         let aside = Aside::of(dir.path());
         let cold = open_runs(config, &dir, &hasher, &aside, &mut report)?;
         let state = repair_manifest(config, &dir, &hasher, &cold, &aside, &mut report)?;
-        repair_sled(&cold, &state, &aside, &mut report)?;
+        repair_sled(&cold, &state, &mut report)?;
         repair_runs(&dir, &cold, state.clone(), &aside, &mut report, progress)?;
         let log = look_at_log(config, &dir, &hasher, &state, &aside)?;
         let is_damaged = !log.is_empty();
@@ -117,6 +117,35 @@ pub fn repair(config: &StoreConfig, progress: Progress<'_>) -> Result<RepairRepo
     Ok(report)
 }
 
+fn made(aside: &Aside) -> Result<&Path, StoreError> {
+    Ok(aside
+        .make()
+        .map_err(io_error("make", Path::new("damaged")))?)
+}
+
+/// Takes away what sled makes anew from the rest, its snapshots and how it was configured, and keeps a copy of all:
+/// without them it may take what else is damaged for the end of what there is, and write over it.
+fn begin_sled_from_its_log(data_dir: &Path, aside: &Aside) -> Result<(), StoreError> {
+    for dir in sled_directories(data_dir)? {
+        aside.copy_here(&dir).map_err(io_error("copy", &dir))?;
+        for extra in sled_extras(&dir)? {
+            fs::remove_file(&extra).map_err(io_error("remove", &extra))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets all directories of sled aside, so that a new one can be begun.
+fn set_sled_aside(data_dir: &Path, aside: &Aside) -> Result<(), StoreError> {
+    for dir in sled_directories(data_dir)? {
+        aside.move_here(&dir).map_err(io_error("set aside", &dir))?;
+    }
+    Ok(())
+}
+
+/// What lets sled be opened again.
+type SledStep = fn(&Path, &Aside) -> Result<(), StoreError>;
+
 /// Opens the cold tier; where sled cannot be opened, without what it can do without, or without it.
 fn open_runs(
     config: &StoreConfig,
@@ -126,18 +155,25 @@ fn open_runs(
     report: &mut RepairReport,
 ) -> Result<ColdStore, StoreError> {
     let open = || ColdStore::open(dir.path(), config.cold_options(hasher));
-    for step in [SledAside::Extras, SledAside::All] {
+    let steps = [
+        (
+            begin_sled_from_its_log as SledStep,
+            "begun without its snapshots",
+        ),
+        (set_sled_aside, "set aside, with all runs in it"),
+    ];
+    for (step, what) in steps {
         let error = match open() {
             Err(error @ ColdError::Sled { .. }) => error,
             opened => return Ok(opened?),
         };
-        let put = set_sled_aside(dir.path(), aside, step)?;
-        report.dropped.extend(put.iter().map(|path| Damage {
-            place: path.display().to_string(),
+        step(dir.path(), aside)?;
+        report.dropped.push(Damage {
+            place: dir.path().join("sled").display().to_string(),
             offset: None,
-            what: format!("{}; set aside", error_text(&error)),
+            what: format!("{}; {what}", error_text(&error)),
             table: None,
-        }));
+        });
     }
     Ok(open()?)
 }
@@ -168,7 +204,9 @@ fn repair_manifest(
         Err(error) => error_text(&error),
     };
     if path.exists() {
-        aside.move_here(&path)?;
+        aside
+            .move_here(&path)
+            .map_err(io_error("set aside", &path))?;
     }
     // The log's own damage is told of later.
     let (state, unclear) =
@@ -181,7 +219,7 @@ fn repair_manifest(
     });
     report.manifest_rebuilt = true;
     for unclear in unclear {
-        cold.set_aside(unclear.run, aside.make()?)?;
+        cold.set_aside(unclear.run, made(aside)?)?;
         report.runs_dropped += 1;
         report.dropped.push(Damage {
             what: format!("{}; it is not known which table it was of", unclear.why),
@@ -197,7 +235,6 @@ fn repair_manifest(
 fn repair_sled(
     cold: &ColdStore,
     state: &State,
-    aside: &Aside,
     report: &mut RepairReport,
 ) -> Result<(), StoreError> {
     let mut names = HashMap::new();
@@ -209,7 +246,7 @@ fn repair_sled(
             names.insert(run, table.name.as_str());
         }
     }
-    for run in mend_sled(cold, aside)? {
+    for run in cold.mend()? {
         report
             .dropped
             .push(unlisted(&cold.place_of(run), names.get(&run).copied()));
@@ -265,7 +302,7 @@ fn repair_runs(
     cold.sync()?;
     Manifest::make(dir.path(), &state)?;
     for run in damaged {
-        cold.set_aside(run, aside.make()?)?;
+        cold.set_aside(run, made(aside)?)?;
     }
     Ok(())
 }
@@ -424,7 +461,7 @@ fn look_at_log(
     for damage in &report.damage {
         let path = Path::new(&damage.place);
         if path.is_file() && !copied.contains(&path) {
-            aside.copy_here(path)?;
+            aside.copy_here(path).map_err(io_error("copy", path))?;
             copied.push(path);
         }
     }

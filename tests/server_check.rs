@@ -19,10 +19,14 @@ fn examine(dir: &Path, args: &[&str]) -> TestResult<(Option<i32>, String)> {
 }
 
 async fn fill(dir: &Path) -> TestResult {
+    fill_with(dir, 3000).await
+}
+
+async fn fill_with(dir: &Path, entries: u32) -> TestResult {
     let server = ServerProcess::start_in(dir)?;
     let mut peer = Peer::connect(&server).await?;
     let (table, _) = peer.open(Some("people")).await?;
-    for number in 0..3000u32 {
+    for number in 0..entries {
         let key = format!("key {number}");
         peer.put(table, key.as_bytes(), &[number as u8; 500])
             .await?;
@@ -102,6 +106,43 @@ async fn a_start_makes_a_lost_manifest_anew() -> TestResult {
         Some(vec![77; 500]),
         "it is what it was"
     );
+    Ok(())
+}
+
+/// Where a damaged snapshot keeps sled from opening, all that it snapshots is still there.
+#[tokio::test]
+async fn a_repair_goes_on_without_what_sled_can_do_without() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    fill_with(dir.path(), 40).await?;
+    assert_eq!(fs::read_dir(dir.path().join("runs"))?.count(), 0);
+    let sled = dir.path().join("sled");
+    let mut snapshots = Vec::new();
+    for entry in fs::read_dir(&sled)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with("snap.")) {
+            snapshots.push(path);
+        }
+    }
+    assert!(!snapshots.is_empty(), "a stop leaves a snapshot");
+    for path in &snapshots {
+        let mut bytes = fs::read(path)?;
+        bytes.iter_mut().for_each(|byte| *byte ^= 0xff);
+        fs::write(path, bytes)?;
+    }
+    let (code, text) = examine(dir.path(), &["--check"])?;
+    assert_eq!(code, Some(1), "{text}");
+    let (code, text) = examine(dir.path(), &["--repair"])?;
+    assert_eq!(code, Some(1), "something was damaged: {text}");
+    assert!(text.contains("begun without its snapshots"), "{text}");
+    assert!(dir.path().join("damaged/sled/db").is_file());
+    let (code, text) = examine(dir.path(), &["--check"])?;
+    assert_eq!(code, Some(0), "{text}");
+    let server = ServerProcess::start_in(dir.path())?;
+    let mut peer = Peer::connect(&server).await?;
+    let (table, _) = peer.open(Some("people")).await?;
+    assert_eq!(peer.len(table).await?, 40);
+    assert_eq!(peer.get(table, b"key 7").await?, Some(vec![7; 500]));
     Ok(())
 }
 

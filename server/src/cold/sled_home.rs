@@ -387,13 +387,16 @@ fn copy_run(
     Ok(Copied { bytes, error })
 }
 
+/// Takes a value and its offset.
+type TakeValue<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), ColdError>;
+
 /// Gives a run's values to `take` as far as they follow one another, each with its offset; the first one begins where
 /// the range does, the last one before its end.
 fn values_from(
     database: &Database,
     id: RunId,
     range: Range<u64>,
-    take: &mut dyn FnMut(u64, &[u8]) -> Result<(), ColdError>,
+    take: TakeValue<'_>,
 ) -> Result<(), ColdError> {
     let mut at = range.start;
     loop {

@@ -163,7 +163,7 @@ impl<'a> Case<'a> {
             when,
             in_binary,
             starts_again: when == When::InUse || rng.usize(..3) == 0,
-            is_repaired: when == When::AtRest && !in_binary && number % REPAIR_EVERY == 0,
+            is_repaired: when == When::AtRest && !in_binary && number.is_multiple_of(REPAIR_EVERY),
             original,
             damaged,
             dir: place.work.join(format!("case-{number}")),

@@ -23,6 +23,11 @@ impl Aside {
         self.0.is_dir().then_some(self.0)
     }
 
+    /// Where it is, or would be.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// The directory, made if need be.
     pub(crate) fn make(&self) -> io::Result<&Path> {
         fs::create_dir_all(&self.0)?;

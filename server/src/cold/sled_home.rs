@@ -62,6 +62,8 @@ struct Place {
     /// damaged, says nothing, and then does not list all that it has, so that it is not asked alone what is to be moved.
     runs: Mutex<BTreeMap<RunId, u64>>,
     cache_bytes: u64,
+    /// What cannot be read is left out.
+    salvages: bool,
 }
 
 /// How far a move has come.
@@ -78,6 +80,18 @@ pub(super) enum Moved {
 }
 
 impl Place {
+    /// The runs that sled lists; where what cannot be read is left out, those before it.
+    fn ids_in(&self, database: &Database) -> Result<Vec<RunId>, ColdError> {
+        let mut ids = Vec::new();
+        match list_into(database, &mut ids) {
+            Err(error) if self.salvages => {
+                tracing::warn!(error = error_text(&error), "sled does not list all runs");
+            }
+            listed => listed?,
+        }
+        Ok(ids)
+    }
+
     fn current(&self) -> Arc<Database> {
         Arc::clone(&self.current.read())
     }
@@ -129,7 +143,7 @@ impl Place {
         let old = self.current();
         let new = Arc::new(Database::open(old.dir().begin_next()?, self.cache_bytes)?);
         let known = self.runs.lock().clone();
-        let mut ids: BTreeSet<RunId> = ids_in(&old)?.into_iter().collect();
+        let mut ids: BTreeSet<RunId> = self.ids_in(&old)?.into_iter().collect();
         ids.extend(known.keys());
         let mut cut = Vec::new();
         for id in ids {
@@ -162,7 +176,11 @@ impl Place {
 
 impl SledHome {
     /// Opens the database in a data directory, and makes it if need be.
-    pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Self, ColdError> {
+    pub(super) fn open(
+        data_dir: &Path,
+        cache_bytes: u64,
+        salvages: bool,
+    ) -> Result<Self, ColdError> {
         if let Some(path) = sled_dirs::begin_first(data_dir)? {
             // IMPORTANT: sled does not open what a power cut left of a database that was being made, so
             // that one has another name until it is on stable storage.
@@ -180,6 +198,7 @@ impl SledHome {
                 changes: RwLock::new(()),
                 runs: Mutex::new(BTreeMap::new()),
                 cache_bytes,
+                salvages,
             }),
             live_bytes: AtomicU64::new(0),
         })
@@ -266,13 +285,20 @@ impl Home for SledHome {
     }
 
     fn list(&self) -> Result<Vec<(RunId, u64)>, ColdError> {
-        let ids = ids_in(&self.place.current())?;
-        let length = |id| Ok((id, self.length(id)?.unwrap_or(0)));
+        let ids = self.place.ids_in(&self.place.current())?;
+        let length = |id| match self.length(id) {
+            Err(_) if self.place.salvages => Ok((id, 0)),
+            length => Ok((id, length?.unwrap_or(0))),
+        };
         ids.into_iter().map(length).collect()
     }
 
     fn unlisted(&self) -> Result<Vec<RunId>, ColdError> {
-        let listed: BTreeSet<RunId> = ids_in(&self.place.current())?.into_iter().collect();
+        let listed: BTreeSet<RunId> = self
+            .place
+            .ids_in(&self.place.current())?
+            .into_iter()
+            .collect();
         let mut known: Vec<RunId> = self.place.runs.lock().keys().copied().collect();
         known.retain(|id| !listed.contains(id));
         Ok(known)
@@ -330,9 +356,8 @@ fn split_key(key: &[u8]) -> Option<(RunId, u64)> {
     Some(((both >> 64) as u64, both as u64))
 }
 
-/// The runs that sled lists, by number.
-fn ids_in(database: &Database) -> Result<Vec<RunId>, ColdError> {
-    let mut ids = Vec::new();
+/// Lists runs, by number.
+fn list_into(database: &Database, ids: &mut Vec<RunId>) -> Result<(), ColdError> {
     let mut from = Some(0);
     while let Some(id) = from {
         let Some((key, _)) = database.entries(piece_key(id, 0)..).next().transpose()? else {
@@ -346,7 +371,7 @@ fn ids_in(database: &Database) -> Result<Vec<RunId>, ColdError> {
         ids.push(id);
         from = id.checked_add(1);
     }
-    Ok(ids)
+    Ok(())
 }
 
 /// What of a run was copied.

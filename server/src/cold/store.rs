@@ -58,6 +58,9 @@ pub struct ColdOptions {
     pub hasher: KeyHasher,
     /// The most disk that runs may take, with what sled keeps for itself. Default: no limit.
     pub disk_limit_bytes: Option<u64>,
+    /// Takes of sled what can be read, and of the rest that it is lost, for a repair, which has it written anew
+    /// by [`ColdStore::mend`] before anything else. Default: false.
+    pub salvages: bool,
     /// Lets the disk fail on purpose, for tests. Default: none.
     pub faults: Option<Arc<Faults>>,
 }
@@ -72,6 +75,7 @@ impl ColdOptions {
             next_run: 1,
             hasher,
             disk_limit_bytes: None,
+            salvages: false,
             faults: None,
         }
     }
@@ -310,9 +314,12 @@ impl ColdStore {
                 Ok(run) if run.table() == table => return Ok(Arc::new(run)),
                 Ok(_other) => Lost::Damaged("it belongs to another table", 0),
                 Err(ColdError::Missing { .. }) => continue,
-                Err(error) => match Lost::of(&error) {
-                    Some(why) => why,
-                    None => return Err(error),
+                Err(error) => match (Lost::of(&error), &error) {
+                    (Some(why), _) => why,
+                    (None, ColdError::Sled { .. }) if self.options.salvages => {
+                        Lost::Damaged("sled cannot read it", 0)
+                    }
+                    (None, _) => return Err(error),
                 },
             };
             found = (home, why);
@@ -382,8 +389,8 @@ impl ColdStore {
         Ok(unlisted)
     }
 
-    /// Where runs are not listed, writes what their home holds anew, as far as it can be read, and sets aside what
-    /// it was in; says which runs they were. All that matter must have been opened.
+    /// Where runs are not listed, or a store salvages, writes what their home holds anew, as far as it can be read, and
+    /// sets aside what it was in; says which runs were not listed. All that matter must have been opened.
     ///
     /// # Errors
     /// Any of reading, and of writing; all is then as before.
@@ -391,7 +398,7 @@ impl ColdStore {
         let mut mended = Vec::new();
         for home in self.homes() {
             let unlisted = home.unlisted()?;
-            if !unlisted.is_empty() {
+            if self.options.salvages || !unlisted.is_empty() {
                 home.make_anew()?;
                 mended.extend(unlisted);
             }
@@ -501,7 +508,7 @@ impl ColdStore {
         let (None, Some(dir)) = (self.homes.sled.get(), &*dir) else {
             return Ok(self.homes.sled.get());
         };
-        let home = SledHome::open(dir, self.options.sled_cache_bytes)?;
+        let home = SledHome::open(dir, self.options.sled_cache_bytes, self.options.salvages)?;
         let home = faulty(&self.options, Arc::new(home));
         Ok(Some(self.homes.sled.get_or_init(|| home)))
     }

@@ -120,7 +120,7 @@ pub fn repair(config: &StoreConfig, progress: Progress<'_>) -> Result<RepairRepo
 fn made(aside: &Aside) -> Result<&Path, StoreError> {
     Ok(aside
         .make()
-        .map_err(io_error("make", Path::new("damaged")))?)
+        .map_err(io_error("make the directory", aside.path()))?)
 }
 
 /// Takes away what sled makes anew from the rest, its snapshots and how it was configured, and keeps a copy of all:
@@ -143,10 +143,11 @@ fn set_sled_aside(data_dir: &Path, aside: &Aside) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What lets sled be opened again.
+/// What may let sled be opened again.
 type SledStep = fn(&Path, &Aside) -> Result<(), StoreError>;
 
-/// Opens the cold tier; where sled cannot be opened, without what it can do without, or without it.
+/// Opens the cold tier. Where sled cannot be read whole, as far as it can be, or else without what it can do without, or
+/// else without it.
 fn open_runs(
     config: &StoreConfig,
     dir: &DataDir,
@@ -154,28 +155,32 @@ fn open_runs(
     aside: &Aside,
     report: &mut RepairReport,
 ) -> Result<ColdStore, StoreError> {
-    let open = || ColdStore::open(dir.path(), config.cold_options(hasher));
-    let steps = [
-        (
-            begin_sled_from_its_log as SledStep,
-            "begun without its snapshots",
-        ),
+    let steps: [(SledStep, &str); 3] = [
+        (|_, _| Ok(()), "written anew as far as it can be read"),
+        (begin_sled_from_its_log, "begun without its snapshots"),
         (set_sled_aside, "set aside, with all runs in it"),
     ];
+    let mut options = config.cold_options(hasher);
+    let mut opened = ColdStore::open(dir.path(), options.clone());
+    // What is begun anew may still lack something, and say so or not.
+    options.salvages = true;
     for (step, what) in steps {
-        let error = match open() {
+        let error = match opened {
             Err(error @ ColdError::Sled { .. }) => error,
             opened => return Ok(opened?),
         };
         step(dir.path(), aside)?;
-        report.dropped.push(Damage {
-            place: dir.path().join("sled").display().to_string(),
-            offset: None,
-            what: format!("{}; {what}", error_text(&error)),
-            table: None,
-        });
+        opened = ColdStore::open(dir.path(), options.clone());
+        if opened.is_ok() {
+            report.dropped.push(Damage {
+                place: dir.path().join("sled").display().to_string(),
+                offset: None,
+                what: format!("{}; {what}", error_text(&error)),
+                table: None,
+            });
+        }
     }
-    Ok(open()?)
+    Ok(opened?)
 }
 
 fn repair_manifest(

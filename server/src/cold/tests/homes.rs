@@ -214,7 +214,7 @@ fn blocks_of_small_records_lie_in_one_page_each() {
 }
 
 pub(super) fn sled_home(dir: &std::path::Path) -> Arc<SledHome> {
-    Arc::new(SledHome::open(dir, 64 << 10).unwrap())
+    Arc::new(SledHome::open(dir, 64 << 10, false).unwrap())
 }
 
 pub(super) fn store_on(home: &Arc<SledHome>) -> ColdStore {

@@ -148,8 +148,13 @@ impl Place {
         let mut cut = Vec::new();
         for id in ids {
             let wanted_bytes = known.get(&id).copied().unwrap_or(0);
-            let copied = copy_run(&old, &new, id, wanted_bytes)?;
-            if let Some(error) = copied.error {
+            let mut copied = copy_run(&old, &new, id)?;
+            // IMPORTANT: a disk that fails for a while has the values, and says nothing of what lies there.
+            if let (Some(error), false) = (copied.unread.take(), self.salvages) {
+                return Err(error);
+            }
+            if copied.bytes < wanted_bytes {
+                let error = value_missing(id, copied.bytes);
                 tracing::error!(
                     run = id,
                     error = error_text(&error),
@@ -378,20 +383,15 @@ fn list_into(database: &Database, ids: &mut Vec<RunId>) -> Result<(), ColdError>
 #[derive(Debug)]
 struct Copied {
     bytes: u64,
-    /// Why that is not all that there should be.
-    error: Option<ColdError>,
+    /// Why what follows could not be read.
+    unread: Option<ColdError>,
 }
 
 /// Copies a run's values as far as they follow one another.
 ///
 /// # Errors
 /// Those of writing.
-fn copy_run(
-    old: &Database,
-    new: &Database,
-    id: RunId,
-    wanted_bytes: u64,
-) -> Result<Copied, ColdError> {
+fn copy_run(old: &Database, new: &Database, id: RunId) -> Result<Copied, ColdError> {
     let mut written = Ok(());
     let mut bytes = 0;
     let read = values_from(old, id, 0..u64::MAX, &mut |at, value| {
@@ -405,11 +405,10 @@ fn copy_run(
             .map_or(Err(ColdError::Cancelled), |()| Ok(()))
     });
     written?;
-    let is_short = bytes < wanted_bytes;
-    let error = read
-        .err()
-        .or_else(|| is_short.then(|| value_missing(id, bytes)));
-    Ok(Copied { bytes, error })
+    Ok(Copied {
+        bytes,
+        unread: read.err(),
+    })
 }
 
 /// Takes a value and its offset.

@@ -148,9 +148,11 @@ impl Place {
         let mut cut = Vec::new();
         for id in ids {
             let wanted_bytes = known.get(&id).copied().unwrap_or(0);
-            let mut copied = copy_run(&old, &new, id)?;
+            let copied = copy_run(&old, &new, id)?;
             // IMPORTANT: a disk that fails for a while has the values, and says nothing of what lies there.
-            if let (Some(error), false) = (copied.unread.take(), self.salvages) {
+            if let Some(error) = copied.unread
+                && !self.salvages
+            {
                 return Err(error);
             }
             if copied.bytes < wanted_bytes {

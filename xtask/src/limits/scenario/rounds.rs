@@ -14,9 +14,8 @@ use crate::failure::Failure;
 const VALUE_BYTES: usize = 1000;
 /// Keys of each round that are read back.
 const SAMPLED: u64 = 50;
-/// Rounds before the first measurement: threads are started, buffers grown, and the allocator's cache of each thread is
-/// filled, which is bounded, and takes some MB of the thirty threads' together.
-const WARM_UP: u64 = 100;
+/// Rounds before the first measurement: threads are started, buffers grown.
+const WARM_UP: u64 = 10;
 /// After the last round the server may take this much more memory and disk than after the first.
 const MEMORY_SLACK_BYTES: u64 = 2 << 20;
 const DISK_SLACK_BYTES: u64 = 2 << 20;

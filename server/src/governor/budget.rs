@@ -23,6 +23,8 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A writer looks again this often, should a wake-up have been for others.
 const STALL_LOOK: Duration = Duration::from_millis(20);
+/// Where nothing else is let in, discards take at most this share of what entries may take at first.
+const DISCARDS_SHARE: usize = 16;
 
 /// The account of the RAM that entries take.
 #[derive(Debug)]
@@ -35,6 +37,9 @@ pub(crate) struct Budget {
     kept: KeptAccount,
     admitted: AtomicUsize,
     entries_max: AtomicUsize,
+    /// The least that was tracked since there is no room any more: what discards take is above it.
+    discards_from: AtomicUsize,
+    discards_bytes_max: usize,
     /// Writers that wait: the governor then spills below the high mark, too.
     waiting: AtomicUsize,
     /// The governor found nothing more to spill.
@@ -55,6 +60,8 @@ impl Budget {
             kept: KeptAccount::default(),
             admitted: AtomicUsize::new(0),
             entries_max: AtomicUsize::new(entries_max),
+            discards_from: AtomicUsize::new(usize::MAX),
+            discards_bytes_max: entries_max / DISCARDS_SHARE,
             waiting: AtomicUsize::new(0),
             at_floor: AtomicBool::new(false),
             freed: Notify::new(),
@@ -169,6 +176,22 @@ impl Budget {
                 Err(now) => admitted = now,
             }
         }
+    }
+
+    /// Whether discards of so many bytes may go in where nothing else may: until they are spilled, each takes RAM.
+    ///
+    /// They have a room of their own. Should entries be left less than they have, which is how a list that finds
+    /// no room on disk may end, then discards are what gives it some.
+    pub(crate) fn lets_discards_in(&self, bytes: usize) -> bool {
+        let (tracked_bytes, bytes_max) = (self.tracked_bytes(), self.entries_bytes_max());
+        let from = if tracked_bytes <= bytes_max {
+            self.discards_from.store(usize::MAX, Relaxed);
+            bytes_max
+        } else {
+            let before = self.discards_from.fetch_min(tracked_bytes, Relaxed);
+            before.min(tracked_bytes)
+        };
+        tracked_bytes + bytes <= from + self.discards_bytes_max
     }
 
     /// Memory that lies warm for entries to come is RAM, too: where it and what is tracked are more than
@@ -313,6 +336,26 @@ mod tests {
         assert!(!budget.wants_relief(), "the high mark is at 600");
         budget.set_at_floor(true);
         assert!(budget.try_admit(300), "nothing more can be spilled");
+    }
+
+    #[test]
+    fn discards_have_room_of_their_own_where_entries_were_left_less_than_they_have() {
+        let budget = Budget::new(800);
+        assert!(budget.lets_discards_in(850));
+        assert!(!budget.lets_discards_in(851));
+        budget.settle(0, 700);
+        budget.set_entries_bytes_max(400);
+        assert!(budget.lets_discards_in(50));
+        budget.settle(700, 740);
+        assert!(budget.lets_discards_in(10));
+        assert!(!budget.lets_discards_in(11), "the room is taken once");
+        budget.settle(740, 600);
+        assert!(budget.lets_discards_in(50));
+        assert!(!budget.lets_discards_in(51), "as much above what is left");
+        budget.settle(600, 390);
+        assert!(budget.lets_discards_in(60), "there is room again");
+        budget.settle(390, 420);
+        assert!(budget.lets_discards_in(50), "a room that is counted anew");
     }
 
     /// A write that did not fit between the two marks waited for a governor that saw no need.

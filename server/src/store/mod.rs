@@ -53,8 +53,6 @@ use crate::{
 const DISK_WAIT_MAX: Duration = Duration::from_secs(60);
 /// It looks this often.
 const DISK_LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Where nothing else is let in, discards may take this share more than entries may.
-const DISCARDS_SHARE: usize = 16;
 
 /// What opening a table found or made.
 #[derive(Debug)]
@@ -345,9 +343,7 @@ impl Store {
         bytes: usize,
         refusal: TableError,
     ) -> Result<Admission, TableError> {
-        let budget = &self.shared.budget;
-        let bytes_max = budget.entries_bytes_max();
-        if budget.tracked_bytes() + bytes > bytes_max + bytes_max / DISCARDS_SHARE {
+        if !self.shared.budget.lets_discards_in(bytes) {
             return Err(refusal);
         }
         Ok(Admission {

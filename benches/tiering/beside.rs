@@ -10,12 +10,12 @@ use std::{
 use fastrand::Rng;
 use rhash_client::Stats;
 use rhash_harness::{
-    Latencies, Report, Result, Unit, say,
+    Disk, Latencies, Report, Result, Unit, say,
     workload::{Entries, KEY_BYTES, Pick, VALUE_BYTES},
 };
 
 use crate::{
-    Job,
+    Job, floor,
     side::{Served, Side},
     table::{self, Reader},
 };
@@ -46,6 +46,7 @@ pub(crate) fn run(job: &Job<'_>, report: &mut Report) -> Result<()> {
         count,
         seed: options.seed,
         span: job.tiering.get_time,
+        disk: job.disk,
     };
     job.take_turns(&workload, &size, report, |round, side, served, report| {
         work.run(side, round, served, report)
@@ -57,7 +58,9 @@ pub(crate) fn run(job: &Job<'_>, report: &mut Report) -> Result<()> {
         "load",
         "merges meanwhile",
         "batches after it",
+        "batches after it, of the disk",
         "singles after it, p50",
+        "singles after it, beyond the disk",
         "merges after it",
     ];
     report.finish(&workload, &format!("Beside a load: {size}"), &metrics)
@@ -69,6 +72,7 @@ struct Work<'a> {
     count: u64,
     seed: u64,
     span: Duration,
+    disk: &'a Disk,
 }
 
 impl Work<'_> {
@@ -112,6 +116,12 @@ impl Work<'_> {
         add("singles after it, p50", Unit::Microseconds, time);
         let merged = merges(&after, &served.stats()?);
         add("merges after it", Unit::Count, merged);
+        if side.spills() {
+            // What is under way is no part of what the disk itself can do.
+            served.settle()?;
+            floor::of_batches(self.disk, rate, "batches after it", &mut add)?;
+            floor::of_singles(self.disk, time, "singles after it", &mut add)?;
+        }
         Ok(())
     }
 

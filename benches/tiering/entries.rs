@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use rhash_harness::{
-    Latencies, Meter, Report, Result, Unit, say,
+    Disk, Latencies, Meter, Report, Result, Unit, say,
     workload::{Entries, KEY_BYTES, Pick, VALUE_BYTES},
 };
 
 use crate::{
-    Job,
+    Job, floor,
     side::{Served, Side},
     table::{self, Reader},
 };
@@ -35,6 +35,7 @@ pub(crate) fn run(job: &Job<'_>, report: &mut Report) -> Result<()> {
         count,
         seed: options.seed,
         span: job.tiering.get_time,
+        disk: job.disk,
     };
     job.take_turns(&workload, &size, report, |round, side, served, report| {
         work.run(side, round, served, report)
@@ -47,8 +48,10 @@ pub(crate) fn run(job: &Job<'_>, report: &mut Report) -> Result<()> {
         "written",
         "on disk",
         "batches, uniform",
+        "batches, uniform, of the disk",
         "batches, Zipf",
         "singles, uniform, p50",
+        "singles, uniform, beyond the disk",
         "singles, uniform, p99",
         "singles, Zipf, p50",
         "singles, Zipf, p99",
@@ -64,6 +67,7 @@ struct Work<'a> {
     count: u64,
     seed: u64,
     span: Duration,
+    disk: &'a Disk,
 }
 
 impl Work<'_> {
@@ -84,6 +88,9 @@ impl Work<'_> {
             add(&format!("batches, {law}"), Unit::PerSecond, rate);
             let p99 = latencies.quantile_us(0.99);
             add(&format!("batches, {law}, p99"), Unit::Microseconds, p99);
+            if side.spills() && *law == "uniform" {
+                floor::of_batches(self.disk, rate, &format!("batches, {law}"), &mut add)?;
+            }
         }
         for (law, pick) in &picks {
             let (rate, mut latencies) = self.read(&reader, pick, 1, &mut random)?;
@@ -95,6 +102,10 @@ impl Work<'_> {
                     Unit::Microseconds,
                     time,
                 );
+            }
+            if side.spills() && *law == "uniform" {
+                let p50 = latencies.quantile_us(0.5);
+                floor::of_singles(self.disk, p50, &format!("singles, {law}"), &mut add)?;
             }
         }
         let begin = Instant::now();

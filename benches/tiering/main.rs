@@ -4,12 +4,13 @@
 use std::{process::ExitCode, time::Instant};
 
 use clap::Parser as _;
-use rhash_harness::{Place, Report, Result, say};
+use rhash_harness::{Disk, Place, Report, Result, say};
 
 mod options;
 mod side;
 mod table;
 mod earlier;
+mod floor;
 mod build;
 mod entries;
 mod beside;
@@ -45,6 +46,7 @@ fn run(tiering: &Tiering) -> Result<()> {
     let mut report = Report::begin("tiering", options, &place)?;
     report.fact("limit", tiering.limit.to_string());
     report.fact("memory_group", tiering.group());
+    let disk = Disk::prepare(place.work(), options.quick)?;
     let ratios = options.pick(&RATIOS[..], &RATIOS_QUICK[..]);
     for &ratio in ratios {
         let sides = sides(tiering, ratio);
@@ -54,6 +56,7 @@ fn run(tiering: &Tiering) -> Result<()> {
         let job = Job {
             tiering,
             place: &place,
+            disk: &disk,
             ratio,
             sides,
             begin,
@@ -77,6 +80,7 @@ fn run(tiering: &Tiering) -> Result<()> {
 struct Job<'a> {
     tiering: &'a Tiering,
     place: &'a Place,
+    disk: &'a Disk,
     /// How many times the limit the data are.
     ratio: u64,
     sides: Vec<Side>,

@@ -49,6 +49,11 @@ impl Side {
         }
     }
 
+    /// Whether it reads from the disk.
+    pub(crate) fn spills(self) -> bool {
+        self != Self::Memory
+    }
+
     /// Starts it with nothing in it.
     pub(crate) fn start(self, job: &Job<'_>) -> Result<Served> {
         let Self::Spill(placement) = self else {

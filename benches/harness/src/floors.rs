@@ -50,11 +50,7 @@ impl Floors {
     /// # Errors
     /// Its disk cannot be read past the page cache, or is full.
     pub fn measure(directory: &Path, quick: bool) -> Result<Self> {
-        let (bytes, span) = if quick {
-            (FILE_BYTES_QUICK, SPAN_QUICK)
-        } else {
-            (FILE_BYTES, SPAN)
-        };
+        let (bytes, span) = amounts(quick);
         let path = directory.join("floors");
         let measured = Self::measure_in(&path, bytes, span);
         drop(std::fs::remove_file(&path));
@@ -63,15 +59,11 @@ impl Floors {
 
     fn measure_in(path: &Path, bytes: u64, span: Duration) -> Result<Self> {
         let disk_write_bytes_per_second = write(path, bytes)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECT)
-            .open(path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let disk = Disk::of(path, bytes)?;
         Ok(Self {
-            disk_reads_depth_1: random_reads(&file, bytes, span, 1)?,
-            disk_reads_depth_16: random_reads(&file, bytes, span, DEPTH)?,
-            disk_read_bytes_per_second: read(&file, bytes)?,
+            disk_reads_depth_1: disk.reads(1, span)?,
+            disk_reads_depth_16: disk.reads(DEPTH, span)?,
+            disk_read_bytes_per_second: read(&disk.file, bytes)?,
             disk_write_bytes_per_second,
             loopback_us: loopback(span)?,
             fdatasync_us: fdatasync(path, span)?,
@@ -94,6 +86,111 @@ impl Floors {
     }
 }
 
+/// What random reads from the disk take, to be measured again and again beside what is made of them: the disk of a
+/// machine that others share is twice as fast in one minute as in the next.
+#[derive(Debug)]
+pub struct Disk {
+    file: File,
+    bytes: u64,
+    span: Duration,
+}
+
+impl Disk {
+    /// Writes a file into this directory, which is gone with what is returned.
+    ///
+    /// # Errors
+    /// The disk cannot be read past the page cache, or is full.
+    pub fn prepare(directory: &Path, quick: bool) -> Result<Self> {
+        let (bytes, span) = amounts(quick);
+        let path = directory.join("floor");
+        write(&path, bytes)?;
+        let disk = Self::of(&path, bytes);
+        std::fs::remove_file(&path)?;
+        Ok(Self { span, ..disk? })
+    }
+
+    fn of(path: &Path, bytes: u64) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let span = SPAN;
+        Ok(Self { file, bytes, span })
+    }
+
+    /// Random reads of 4 KiB a second, sixteen at a time.
+    ///
+    /// # Errors
+    /// A read fails.
+    pub fn reads_now(&self) -> Result<f64> {
+        self.reads(DEPTH, self.span)
+    }
+
+    /// Microseconds that a random read of 4 KiB takes by itself and a byte there and back over TCP on this host, medians.
+    ///
+    /// # Errors
+    /// A read fails, or there is no loopback.
+    pub fn read_and_round_trip_us(&self) -> Result<f64> {
+        let mut random = fastrand::Rng::new();
+        let mut buffer = Aligned::new(BLOCK_BYTES);
+        let mut latencies = Latencies::default();
+        let begin = Instant::now();
+        while begin.elapsed() < self.span / 2 {
+            latencies.time(|| self.read_block(&mut buffer, &mut random))?;
+        }
+        Ok(latencies.quantile_us(0.5) + loopback(self.span / 2)?)
+    }
+
+    fn reads(&self, depth: usize, span: Duration) -> Result<f64> {
+        let over = AtomicBool::new(false);
+        let begin = Instant::now();
+        let reads = thread::scope(|scope| {
+            let reader = |seed| {
+                let over = &over;
+                move || -> Result<u64> {
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    let mut buffer = Aligned::new(BLOCK_BYTES);
+                    let mut count = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        self.read_block(&mut buffer, &mut random)?;
+                        count += 1;
+                    }
+                    Ok(count)
+                }
+            };
+            let readers: Vec<_> = (0..depth as u64)
+                .map(|seed| scope.spawn(reader(seed)))
+                .collect();
+            // A thread may wake before its time.
+            while begin.elapsed() < span {
+                thread::park_timeout(span.saturating_sub(begin.elapsed()));
+            }
+            over.store(true, Ordering::Relaxed);
+            let counts = readers.into_iter().map(|reader| reader.join());
+            counts
+                .map(|count| count.unwrap_or_else(|_panic| Err("a reader ended in a bug".into())))
+                .sum::<Result<u64>>()
+        })?;
+        Ok(reads as f64 / begin.elapsed().as_secs_f64())
+    }
+
+    fn read_block(&self, buffer: &mut Aligned, random: &mut fastrand::Rng) -> std::io::Result<()> {
+        let block = random.u64(0..self.bytes / BLOCK_BYTES as u64);
+        self.file
+            .read_exact_at(buffer.bytes(), block * BLOCK_BYTES as u64)
+    }
+}
+
+/// The length of the file, and how long each floor is measured.
+fn amounts(quick: bool) -> (u64, Duration) {
+    if quick {
+        (FILE_BYTES_QUICK, SPAN_QUICK)
+    } else {
+        (FILE_BYTES, SPAN)
+    }
+}
+
 fn write(path: &Path, bytes: u64) -> Result<f64> {
     let mut part = vec![0_u8; PART_BYTES];
     fastrand::Rng::with_seed(1).fill(&mut part);
@@ -113,41 +210,6 @@ fn read(file: &File, bytes: u64) -> Result<f64> {
         file.read_exact_at(buffer.bytes(), part * PART_BYTES as u64)?;
     }
     Ok(bytes as f64 / begin.elapsed().as_secs_f64())
-}
-
-fn random_reads(file: &File, bytes: u64, span: Duration, depth: usize) -> Result<f64> {
-    let over = AtomicBool::new(false);
-    let blocks = bytes / BLOCK_BYTES as u64;
-    let begin = Instant::now();
-    let reads = thread::scope(|scope| {
-        let reader = |seed| {
-            let over = &over;
-            move || -> Result<u64> {
-                let mut random = fastrand::Rng::with_seed(seed);
-                let mut buffer = Aligned::new(BLOCK_BYTES);
-                let mut count = 0;
-                while !over.load(Ordering::Relaxed) {
-                    let block = random.u64(0..blocks);
-                    file.read_exact_at(buffer.bytes(), block * BLOCK_BYTES as u64)?;
-                    count += 1;
-                }
-                Ok(count)
-            }
-        };
-        let readers: Vec<_> = (0..depth as u64)
-            .map(|seed| scope.spawn(reader(seed)))
-            .collect();
-        // A thread may wake before its time.
-        while begin.elapsed() < span {
-            thread::park_timeout(span.saturating_sub(begin.elapsed()));
-        }
-        over.store(true, Ordering::Relaxed);
-        let counts = readers.into_iter().map(|reader| reader.join());
-        counts
-            .map(|count| count.unwrap_or_else(|_panic| Err("a reader ended in a bug".into())))
-            .sum::<Result<u64>>()
-    })?;
-    Ok(reads as f64 / begin.elapsed().as_secs_f64())
 }
 
 fn loopback(span: Duration) -> Result<f64> {

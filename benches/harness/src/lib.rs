@@ -25,7 +25,7 @@ mod chart;
 pub use self::{
     chart::{Bars, Lines, Series},
     figures::{Figure, Figures, Latencies, Summary, Unit},
-    floors::Floors,
+    floors::{Disk, Floors},
     group::Group,
     machine::Machine,
     meter::{Meter, Usage},

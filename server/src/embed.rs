@@ -20,6 +20,7 @@ use crate::{
     hub::{Hub, HubParts},
     listener,
     metrics::{self, Phase},
+    pool,
     store::{Store, StoreError},
     tls::{Tls, TlsError},
 };
@@ -51,6 +52,7 @@ pub fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(WORKERS_MAX))
         .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(pool::IDLE_MAX)
         .thread_stack_size(STACK_BYTES)
         .thread_name("rhash")
         .event_interval(TASKS_BETWEEN_LOOKS)

@@ -1,12 +1,19 @@
 //! The threads that read cold blocks, a bounded number with a bounded queue.
+//!
+//! They are started as jobs come, and end when none has for a while: what a thread keeps for its next allocations pins
+//! the pages that it lies in, which the allocator gives back only once the thread has ended.
 
 use std::{
     io,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst},
+    },
     thread,
+    time::Duration,
 };
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use crate::{moment::Moment, page_faults::Missing};
 
@@ -14,6 +21,8 @@ use crate::{moment::Moment, page_faults::Missing};
 const QUEUE_MAX: usize = 4096;
 /// Readers call nothing deep, and a thread's stack counts against the memory limit.
 const STACK_BYTES: usize = 512 * 1024;
+/// A thread that had nothing to do for so long ends; the governor has the allocator give back after a longer rest.
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(3);
 
 /// After so many reads in a row that did not wait for the disk, the next one is taken not to, either.
 const CALM_READS: u32 = 64;
@@ -28,7 +37,7 @@ pub(crate) struct PoolBusy;
 #[derive(Debug)]
 pub(crate) struct ReadPool {
     jobs: Sender<Job>,
-    threads: usize,
+    readers: Arc<Readers>,
     /// The threads that are of use for work that does not wait.
     cores: usize,
     /// The last reads that did not wait, up to [`CALM_READS`].
@@ -39,21 +48,89 @@ pub(crate) struct ReadPool {
     pub(crate) missing: Missing,
 }
 
-impl ReadPool {
-    /// Starts `threads` threads.
-    pub(crate) fn start(threads: usize) -> io::Result<Self> {
-        let (jobs, queue) = bounded::<Job>(QUEUE_MAX);
-        for number in 0..threads {
-            let queue = queue.clone();
-            thread::Builder::new()
-                .name(format!("read-{number}"))
-                .stack_size(STACK_BYTES)
-                .spawn(move || queue.iter().for_each(|job| job()))?;
+/// The threads that there are.
+#[derive(Debug)]
+struct Readers {
+    queue: Receiver<Job>,
+    threads_max: usize,
+    running: AtomicUsize,
+    /// Those of them that wait for a job.
+    idle: AtomicUsize,
+    idle_max: Duration,
+}
+
+impl Readers {
+    /// Starts one more thread, if there may be one more.
+    fn start(self: &Arc<Self>) -> io::Result<()> {
+        let more = |running| (running < self.threads_max).then_some(running + 1);
+        let Ok(number) = self.running.fetch_update(SeqCst, SeqCst, more) else {
+            return Ok(());
+        };
+        let readers = Arc::clone(self);
+        let started = thread::Builder::new()
+            .name(format!("read-{number}"))
+            .stack_size(STACK_BYTES)
+            .spawn(move || readers.work());
+        if started.is_err() {
+            self.running.fetch_sub(1, SeqCst);
         }
+        started.map(drop)
+    }
+
+    /// Starts one more thread if more jobs wait than threads do.
+    fn start_if_short(self: &Arc<Self>) {
+        if self.queue.len() > self.idle.load(SeqCst) {
+            // If the system has no thread to give, those that run do the work.
+            drop(self.start());
+        }
+    }
+
+    fn work(&self) {
+        loop {
+            self.idle.fetch_add(1, SeqCst);
+            let job = self.queue.recv_timeout(self.idle_max);
+            self.idle.fetch_sub(1, SeqCst);
+            // IMPORTANT: whoever sent a job while this thread still counted as idle relies on it, so it looks once more.
+            let job = match job {
+                Err(RecvTimeoutError::Timeout) => self.queue.try_recv().ok(),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(job) => Some(job),
+            };
+            match job {
+                Some(job) => job(),
+                None if self.may_leave() => return,
+                None => {}
+            }
+        }
+    }
+
+    /// Takes a thread out of the count, if it is not the last one.
+    fn may_leave(&self) -> bool {
+        let less = |running: usize| (running > 1).then(|| running - 1);
+        self.running.fetch_update(SeqCst, SeqCst, less).is_ok()
+    }
+}
+
+impl ReadPool {
+    /// A pool of at most `threads` threads, of which one always runs.
+    pub(crate) fn start(threads: usize) -> io::Result<Self> {
+        Self::start_with(threads, IDLE_MAX)
+    }
+
+    fn start_with(threads: usize, idle_max: Duration) -> io::Result<Self> {
+        let (jobs, queue) = bounded::<Job>(QUEUE_MAX);
+        let readers = Arc::new(Readers {
+            queue,
+            threads_max: threads,
+            running: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            idle_max,
+        });
+        readers.start()?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             jobs,
-            threads,
+            readers,
             cores: cores.min(threads),
             calm: AtomicU32::new(0),
             waited: Moment::default(),
@@ -63,7 +140,7 @@ impl ReadPool {
 
     /// How many jobs run at a time.
     pub(crate) fn threads(&self) -> usize {
-        self.threads
+        self.readers.threads_max
     }
 
     /// How many jobs get on with each other that wait for nothing.
@@ -97,6 +174,60 @@ impl ReadPool {
             .try_send(Box::new(job))
             .map_err(|error| match error {
                 TrySendError::Full(_) | TrySendError::Disconnected(_) => PoolBusy,
+            })?;
+        self.readers.start_if_short();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Barrier, mpsc},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    fn wait_until(what: &str, condition: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !condition() {
+            assert!(began.elapsed() < DEADLINE, "{what}");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn as_many_jobs_run_at_a_time_as_there_may_be_threads() {
+        let pool = ReadPool::start(4).unwrap();
+        let all_are_here = Arc::new(Barrier::new(5));
+        for _ in 0..4 {
+            let barrier = Arc::clone(&all_are_here);
+            pool.submit(move || {
+                barrier.wait();
             })
+            .unwrap();
+        }
+        all_are_here.wait();
+        assert_eq!(pool.readers.running.load(SeqCst), 4);
+    }
+
+    #[test]
+    fn threads_end_when_idle_but_for_one_and_no_job_is_left_behind() {
+        let pool = ReadPool::start_with(4, Duration::from_micros(50)).unwrap();
+        let (done, jobs_done) = mpsc::channel();
+        for number in 0..20_000 {
+            let done = done.clone();
+            pool.submit(move || done.send(number).unwrap()).unwrap();
+            // Threads leave all the while: each job is waited for by nobody else.
+            let told = jobs_done.recv_timeout(DEADLINE);
+            assert_eq!(told, Ok(number), "a job is left behind");
+            if number % 64 == 0 {
+                thread::park_timeout(Duration::from_micros(60));
+            }
+        }
+        wait_until("threads stay", || pool.readers.running.load(SeqCst) == 1);
     }
 }

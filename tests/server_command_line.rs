@@ -142,3 +142,37 @@ fn a_server_without_a_disk_writes_no_file() -> TestResult {
     assert_eq!(fs::read_dir(dir.path())?.count(), 0);
     Ok(())
 }
+
+/// What threads keep of memory that was freed counts against the limit, and the C library hears of it in no other way.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn the_server_runs_without_caches_of_threads_under_its_own_name_and_keeps_other_tunables()
+-> TestResult {
+    const TOLD: &str = "GLIBC_TUNABLES=";
+    let tunables_of = |server: &ServerProcess| -> TestResult<String> {
+        let environment = fs::read(format!("/proc/{}/environ", server.id()))?;
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        let begin = environment.find(TOLD).ok_or("no tunables")? + TOLD.len();
+        // The C library ends each with a zero as it reads them.
+        let told = environment[begin..].split(['\0', ':']);
+        let told: Vec<_> = told.take_while(|part| part.starts_with("glibc.")).collect();
+        Ok(told.join(":"))
+    };
+    for (before, after) in [
+        ("", "glibc.malloc.tcache_count=0"),
+        (
+            "glibc.malloc.perturb=1",
+            "glibc.malloc.perturb=1:glibc.malloc.tcache_count=0",
+        ),
+        ("glibc.malloc.tcache_count=3", "glibc.malloc.tcache_count=3"),
+    ] {
+        let server = ServerProcess::start_with("GLIBC_TUNABLES", before, &["--memory-only"])?;
+        assert_eq!(tunables_of(&server)?, after);
+        let name = fs::read_to_string(format!("/proc/{}/comm", server.id()))?;
+        assert_eq!(name.trim_end(), "rhash-server");
+        let words = fs::read(format!("/proc/{}/cmdline", server.id()))?;
+        assert!(words.ends_with(b"\0--memory-only\0"));
+        assert_eq!(server.stop()?.code(), Some(0));
+    }
+    Ok(())
+}

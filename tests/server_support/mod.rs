@@ -112,6 +112,13 @@ impl ServerProcess {
         Self::start_command(command, "127.0.0.1:0", args)
     }
 
+    /// Starts a server with a variable of its environment set.
+    pub(crate) fn start_with(variable: &str, value: &str, args: &[&str]) -> TestResult<Self> {
+        let mut command = server_command();
+        command.env(variable, value);
+        Self::start_command(command, "127.0.0.1:0", args)
+    }
+
     fn start_command(mut command: Command, listen: &str, args: &[&str]) -> TestResult<Self> {
         let mut child = command
             .args(["--listen", listen, "--log", "error"])

@@ -18,6 +18,7 @@ use rhash_server::{
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
+    allocator::without_thread_caches();
     allocator::give_back_soon();
     let args = Args::parse();
     log_to_standard_error(args.log, args.log_format);

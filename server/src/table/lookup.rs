@@ -62,6 +62,11 @@ pub(crate) enum Found {
     Longer(u64),
 }
 
+/// How far a read came that was not let wait: of the looked-up key's runs, those before this one have nothing of the key,
+/// and this one seems to have. Who reads it again goes on there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reached(Option<usize>);
+
 /// What the hot map alone says of a key.
 #[derive(Debug)]
 pub(super) enum Hot<'a> {
@@ -183,11 +188,21 @@ impl Table {
 
     /// Reads a looked-up key's value, up to `bytes_max` of it.
     pub(super) fn read(&self, lookup: &Lookup, bytes_max: usize) -> Result<Found, TableError> {
-        let read = || match read_whole(self.kind, lookup, bytes_max)? {
-            Some(found) => Ok(found),
-            None => self.read_folded(lookup, bytes_max),
+        self.read_from(lookup, &mut Reached::default(), bytes_max)
+    }
+
+    fn read_from(
+        &self,
+        lookup: &Lookup,
+        reached: &mut Reached,
+        bytes_max: usize,
+    ) -> Result<Found, TableError> {
+        let found = match read_whole(self.kind, lookup, reached, bytes_max) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => self.read_folded(lookup, bytes_max),
+            Err(error) => Err(error),
         };
-        read().map_err(|error: ColdError| cold_error(&error))
+        found.map_err(|error| cold_error(&error))
     }
 
     fn read_folded(&self, lookup: &Lookup, bytes_max: usize) -> Result<Found, ColdError> {
@@ -205,19 +220,27 @@ impl Table {
     }
 
     /// Reads as [`read`](Self::read) does what an answer can hold.
-    pub(super) fn read_alone(&self, lookup: &Lookup) -> Result<Found, TableError> {
-        self.read(lookup, INLINE_VALUE_BYTES_MAX)
+    pub(super) fn read_alone(
+        &self,
+        lookup: &Lookup,
+        reached: &mut Reached,
+    ) -> Result<Found, TableError> {
+        self.read_from(lookup, reached, INLINE_VALUE_BYTES_MAX)
     }
 
     /// Reads as [`read_alone`](Self::read_alone) does, together with whoever reads the same at this
     /// moment.
-    pub(super) fn read_shared(&self, lookup: &Lookup) -> Result<Found, TableError> {
+    pub(super) fn read_shared(
+        &self,
+        lookup: &Lookup,
+        reached: &mut Reached,
+    ) -> Result<Found, TableError> {
         let name = ReadName {
             table: self.id,
             key: lookup.key.clone(),
             token: lookup.token,
         };
-        let read = || self.read_alone(lookup);
+        let read = || self.read_alone(lookup, reached);
         self.shared.flights.share(&name, read)
     }
 
@@ -263,13 +286,14 @@ impl Table {
 fn read_whole(
     kind: TableKind,
     lookup: &Lookup,
+    reached: &mut Reached,
     bytes_max: usize,
 ) -> Result<Option<Found>, ColdError> {
     if kind != TableKind::Values || !lookup.above.is_empty() {
         return Ok(None);
     }
     let mut block = BLOCK.take();
-    let found = look_in_runs(lookup, bytes_max, &mut block);
+    let found = look_in_runs(lookup, reached, bytes_max, &mut block);
     if block.capacity() <= BLOCK_BYTES_KEPT {
         BLOCK.set(block);
     }
@@ -278,31 +302,67 @@ fn read_whole(
 
 fn look_in_runs(
     lookup: &Lookup,
+    reached: &mut Reached,
     bytes_max: usize,
     block: &mut Vec<u8>,
 ) -> Result<Option<Found>, ColdError> {
     let hash = lookup.hash;
-    for runs in lookup.cold.at(hash.place).runs.chunks(GLANCES) {
+    let runs = &lookup.cold.at(hash.place).runs;
+    // The filters were asked before.
+    let mut next = match reached.0 {
+        Some(number) => {
+            let looked = look_in_run(&runs[number], lookup, bytes_max, block)?;
+            if let Looked::Settled(found) = looked {
+                return Ok(found);
+            }
+            number + 1
+        }
+        None => 0,
+    };
+    while next < runs.len() {
+        let some = &runs[next..runs.len().min(next + GLANCES)];
         let mut glances = [Glance::Outside; GLANCES];
-        for (run, glance) in runs.iter().zip(&mut glances) {
+        for (run, glance) in some.iter().zip(&mut glances) {
             *glance = run.glance(hash);
         }
-        for (run, glance) in runs.iter().zip(&glances) {
+        for (number, (run, glance)) in some.iter().zip(&glances).enumerate() {
             if !glance.may_contain() {
                 continue;
             }
-            return Ok(match run.look_whole(hash, &lookup.key, block)? {
-                Whole::Nothing => continue,
-                Whole::Value(value) if value.len() > bytes_max => {
-                    Some(Found::Longer(value.len() as u64))
-                }
-                Whole::Value(value) => Some(Found::Value(value.to_vec())),
-                Whole::Deleted => Some(Found::Absent),
-                Whole::Unclear => None,
-            });
+            *reached = Reached(Some(next + number));
+            let looked = look_in_run(run, lookup, bytes_max, block)?;
+            if let Looked::Settled(found) = looked {
+                return Ok(found);
+            }
         }
+        next += some.len();
     }
     Ok(Some(Found::Absent))
+}
+
+/// What a look into a run came to.
+enum Looked {
+    /// It says nothing of the key.
+    GoOn,
+    /// What was found; none if it takes a fold to know.
+    Settled(Option<Found>),
+}
+
+fn look_in_run(
+    run: &Run,
+    lookup: &Lookup,
+    bytes_max: usize,
+    block: &mut Vec<u8>,
+) -> Result<Looked, ColdError> {
+    Ok(match run.look_whole(lookup.hash, &lookup.key, block)? {
+        Whole::Nothing => Looked::GoOn,
+        Whole::Value(value) if value.len() > bytes_max => {
+            Looked::Settled(Some(Found::Longer(value.len() as u64)))
+        }
+        Whole::Value(value) => Looked::Settled(Some(Found::Value(value.to_vec()))),
+        Whole::Deleted => Looked::Settled(Some(Found::Absent)),
+        Whole::Unclear => Looked::Settled(None),
+    })
 }
 
 /// Whether what lies below a source's record does not matter.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::{
     Answer, PackedReply, Table, TableError, busy_error,
     check::{bad_request, check_key},
-    lookup::{Found, Hot, Lookup},
+    lookup::{Found, Hot, Lookup, Reached},
 };
 use crate::{
     hot::{Value, WARMED_AT_ONCE},
@@ -228,6 +228,13 @@ struct Asked {
     lookups: Vec<Lookup>,
 }
 
+/// A lookup whose block is under way from the disk.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    number: usize,
+    reached: Reached,
+}
+
 type Reply = oneshot::Sender<Result<PackedReply, TableError>>;
 
 /// A batch of lookups that the pool's threads work through together, in order, each taking the
@@ -314,10 +321,11 @@ impl BatchRead {
         let mut looks = 0;
         while let Some((number, lookup)) = self.next_lookup() {
             looks += 1;
-            let Some(found) = waiting::never(|| self.table.read_alone(lookup)) else {
+            let mut reached = Reached::default();
+            let Some(found) = waiting::never(|| self.table.read_alone(lookup, &mut reached)) else {
                 self.waits();
                 self.workers.fetch_add(1, Relaxed);
-                if self.submit(Some(number)).is_err() {
+                if self.submit(Some(Begun { number, reached })).is_err() {
                     self.take(number, lookup, Err(busy_error()));
                     self.leave();
                 }
@@ -334,8 +342,8 @@ impl BatchRead {
         looks
     }
 
-    /// Has the pool work on, with the lookup of this number first.
-    fn submit(self: &Arc<Self>, first: Option<usize>) -> Result<(), PoolBusy> {
+    /// Has the pool work on, with this lookup first.
+    fn submit(self: &Arc<Self>, first: Option<Begun>) -> Result<(), PoolBusy> {
         let batch = Arc::clone(self);
         self.table.shared.pool.submit(move || {
             let told = Arc::clone(&batch);
@@ -390,8 +398,8 @@ impl BatchRead {
 
     /// Tries lookups in the page cache until enough are under way from the disk, and waits for those
     /// in the order in which they began. Says how many it read.
-    fn work(&self, first: Option<usize>) -> u32 {
-        let mut under_way: VecDeque<usize> = first.into_iter().collect();
+    fn work(&self, first: Option<Begun>) -> u32 {
+        let mut under_way: VecDeque<Begun> = first.into_iter().collect();
         let (mut goes_on, mut reads) = (true, 0);
         loop {
             let next = if goes_on && under_way.len() < UNDER_WAY_MAX {
@@ -401,18 +409,23 @@ impl BatchRead {
                 None
             };
             let (number, lookup, found) = if let Some((number, lookup)) = next {
-                let Some(found) = waiting::never(|| self.read(lookup, false)) else {
+                let mut reached = Reached::default();
+                let read = || self.read(lookup, &mut reached, false);
+                let Some(found) = waiting::never(read) else {
                     self.waits();
-                    under_way.push_back(number);
+                    under_way.push_back(Begun { number, reached });
                     continue;
                 };
                 (number, lookup, found)
             } else {
                 let begun = under_way.pop_front();
                 let begun =
-                    begun.and_then(|number| Some((number, self.asked.lookups.get(number)?)));
-                let Some((number, lookup)) = begun else { break };
-                (number, lookup, self.read(lookup, true))
+                    begun.and_then(|begun| Some((begun, self.asked.lookups.get(begun.number)?)));
+                let Some((mut begun, lookup)) = begun else {
+                    break;
+                };
+                let found = self.read(lookup, &mut begun.reached, true);
+                (begun.number, lookup, found)
             };
             reads += 1;
             // What is under way is read in any case: the first of all may be among it.
@@ -442,10 +455,15 @@ impl BatchRead {
     }
 
     /// Reads what is asked of a key; together with others who wait for the same.
-    fn read(&self, lookup: &Lookup, waits: bool) -> Result<Found, TableError> {
+    fn read(
+        &self,
+        lookup: &Lookup,
+        reached: &mut Reached,
+        waits: bool,
+    ) -> Result<Found, TableError> {
         match self.asked.question {
-            Question::Value if waits => self.table.read_shared(lookup),
-            Question::Value => self.table.read_alone(lookup),
+            Question::Value if waits => self.table.read_shared(lookup, reached),
+            Question::Value => self.table.read_alone(lookup, reached),
             Question::Presence => self.table.has(lookup).map(|has| {
                 if has {
                     Found::Value(Vec::new())

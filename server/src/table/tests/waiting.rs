@@ -15,29 +15,45 @@ use crate::{
 
 const KEYS: u32 = 600;
 
+/// Runs of the table: the first has all keys, the next every second one anew, the last every third.
+const RUNS: u32 = 3;
+
+fn is_in(run: u32, key: u32) -> bool {
+    key.is_multiple_of(run + 1)
+}
+
 /// A table with no entry in RAM.
 fn cold_table(dir: &Path) -> (Arc<Store>, Arc<Table>, Arc<Faults>) {
     let (store, faults) = open_faulty(dir);
     let table = open_table(&store, "t", TableKind::Values);
-    for key in 0..KEYS {
-        let (key, value) = (key.to_be_bytes(), value(key));
-        write(
-            &table,
-            &[Op::Put {
-                key: &key,
-                value: &value,
-            }],
-        )
-        .expect("a write");
+    for run in 0..RUNS {
+        for key in (0..KEYS).filter(|&key| is_in(run, key)) {
+            let (key, value) = (key.to_be_bytes(), value_in(run, key));
+            write(
+                &table,
+                &[Op::Put {
+                    key: &key,
+                    value: &value,
+                }],
+            )
+            .expect("a write");
+        }
+        while table.has_unspilled() {
+            table.spill(usize::MAX, Sweep::All).expect("a spill");
+        }
     }
-    while table.has_unspilled() {
-        table.spill(usize::MAX, Sweep::All).expect("a spill");
-    }
+    assert_eq!(table.runs_deepest(), RUNS as usize);
     (store, table, faults)
 }
 
+fn value_in(run: u32, key: u32) -> Vec<u8> {
+    [key, run].map(u32::to_be_bytes).concat().repeat(10)
+}
+
+/// The newest.
 fn value(key: u32) -> Vec<u8> {
-    key.to_be_bytes().repeat(20)
+    let run = (0..RUNS).rfind(|&run| is_in(run, key));
+    value_in(run.expect("the first has all"), key)
 }
 
 fn check(table: &Arc<Table>, keys: &[u32]) {
@@ -104,11 +120,11 @@ fn the_thread_that_asks_reads_what_is_in_the_page_cache() {
 fn the_blocks_of_all_runs_of_a_list_are_begun_with_before_one_is_waited_for() {
     // In files, whose indexes are mapped.
     const PART_BYTES: usize = 4000;
-    const RUNS: u8 = 5;
+    const PARTS: u8 = 5;
     let dir = tempfile::tempdir().expect("a directory");
     let (store, faults) = open_faulty(dir.path());
     let table = open_table(&store, "l", TableKind::Lists);
-    for part in 0..RUNS {
+    for part in 0..PARTS {
         let append = Op::Append {
             key: b"list",
             bytes: &[part; PART_BYTES],
@@ -116,7 +132,7 @@ fn the_blocks_of_all_runs_of_a_list_are_begun_with_before_one_is_waited_for() {
         write(&table, &[append]).expect("an append");
         table.spill(usize::MAX, Sweep::All).expect("a spill");
     }
-    let whole: Vec<u8> = (0..RUNS).flat_map(|part| [part; PART_BYTES]).collect();
+    let whole: Vec<u8> = (0..PARTS).flat_map(|part| [part; PART_BYTES]).collect();
     let reads_of_a_get = || {
         let before = faults.reads();
         assert_eq!(
@@ -130,7 +146,7 @@ fn the_blocks_of_all_runs_of_a_list_are_begun_with_before_one_is_waited_for() {
     faults.slow_reads(1);
     assert_eq!(
         reads_of_a_get(),
-        2 * u64::from(RUNS),
+        2 * u64::from(PARTS),
         "one of each run is tried first"
     );
 }

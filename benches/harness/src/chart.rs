@@ -22,6 +22,10 @@ const SMALL_LETTERS: usize = 140;
 /// Where bars begin, and what is kept free behind them for figures.
 const BARS_FROM: i32 = 230;
 const BARS_ROOM: i32 = 230;
+/// Above the highest point of lines and below the lowest, as a factor.
+const ROOM_TIMES: f64 = 1.5;
+/// The words of a mark stand before its line from this part of the axis on, or they would be cut.
+const MARK_TURNS_FROM: f64 = 0.8;
 const FONT: &str = "sans-serif";
 
 const INK: RGBColor = RGBColor(40, 40, 40);
@@ -155,7 +159,7 @@ pub struct Lines<'a> {
     pub subtitle: &'a str,
     /// The axis below, logarithmic.
     pub x: (&'a str, Unit),
-    /// The axis at the side, from zero.
+    /// The axis at the side, logarithmic too: half of little is as far below it as half of much.
     pub y: (&'a str, Unit),
     /// What is drawn.
     pub series: &'a [Series],
@@ -172,9 +176,12 @@ impl Lines<'_> {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let least = points().map(|point| point.0).fold(f64::MAX, f64::min);
         let most = points().map(|point| point.0).fold(f64::MIN, f64::max);
-        let top = points().map(|point| point.1).fold(0.0, f64::max) * 1.1;
-        if least >= most || top <= 0.0 {
-            return Err("a chart of lines needs two points that differ".into());
+        let bottom = points().map(|point| point.1).fold(f64::MAX, f64::min) / ROOM_TIMES;
+        let top = points().map(|point| point.1).fold(0.0, f64::max) * ROOM_TIMES;
+        if least >= most || bottom <= 0.0 {
+            return Err(
+                "a chart of lines needs two points that differ, none of them at zero".into(),
+            );
         }
         let area = SVGBackend::new(path, (WIDTH, 500)).into_drawing_area();
         area.fill(&WHITE).map_err(said)?;
@@ -189,7 +196,9 @@ impl Lines<'_> {
         let mut chart = ChartBuilder::on(&inner)
             .x_label_area_size(42)
             .y_label_area_size(80)
-            .build_cartesian_2d((least..most).log_scale(), 0.0..top)
+            // The last label of the axis below is half beyond its end.
+            .right_y_label_area_size(30)
+            .build_cartesian_2d((least..most).log_scale(), (bottom..top).log_scale())
             .map_err(said)?;
         chart
             .configure_mesh()
@@ -201,13 +210,20 @@ impl Lines<'_> {
             .draw()
             .map_err(said)?;
         for (place, name) in self.marks {
-            let line = [(*place, 0.0), (*place, top)];
+            let line = [(*place, bottom), (*place, top)];
             let style = FAINT.stroke_width(1);
             chart
                 .draw_series([PathElement::new(line, style)])
                 .map_err(said)?;
+            let is_at_the_end = place / least > (most / least).powf(MARK_TURNS_FROM);
+            let side = if is_at_the_end {
+                HPos::Right
+            } else {
+                HPos::Left
+            };
             let style = (FONT, 11).into_font().color(&FAINT);
-            let label = Text::new(name.clone(), (*place, top * 0.98), style);
+            let style = style.pos(Pos::new(side, VPos::Top));
+            let label = Text::new(format!(" {name} "), (*place, top), style);
             chart.draw_series([label]).map_err(said)?;
         }
         for (index, series) in self.series.iter().enumerate() {
@@ -225,6 +241,7 @@ impl Lines<'_> {
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::LowerLeft)
             .background_style(WHITE.mix(0.85))
             .border_style(FAINT)
             .label_font((FONT, 12))

@@ -22,6 +22,7 @@ const SMALL_LETTERS: usize = 140;
 /// Where bars begin, and what is kept free behind them for figures.
 const BARS_FROM: i32 = 230;
 const BARS_ROOM: i32 = 230;
+const LABEL_HALF: i32 = 30;
 /// Above the highest point of lines and below the lowest, as a factor.
 const ROOM_TIMES: f64 = 1.5;
 /// The words of a mark stand before its line from this part of the axis on, or they would be cut.
@@ -192,12 +193,11 @@ impl Lines<'_> {
             let place = (MARGIN, 500 - foot + FOOT / 2 + SMALL_HEIGHT * row as i32);
             text(&area, words, place, 11, &FAINT, HPos::Left)?;
         }
-        let inner = area.margin(HEAD, foot, MARGIN, MARGIN);
+        // The last label of the axis below is half beyond its end.
+        let inner = area.margin(HEAD, foot, MARGIN, MARGIN + LABEL_HALF);
         let mut chart = ChartBuilder::on(&inner)
             .x_label_area_size(42)
             .y_label_area_size(80)
-            // The last label of the axis below is half beyond its end.
-            .right_y_label_area_size(30)
             .build_cartesian_2d((least..most).log_scale(), (bottom..top).log_scale())
             .map_err(said)?;
         chart

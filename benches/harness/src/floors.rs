@@ -59,10 +59,10 @@ impl Floors {
 
     fn measure_in(path: &Path, bytes: u64, span: Duration) -> Result<Self> {
         let disk_write_bytes_per_second = write(path, bytes)?;
-        let disk = Disk::of(path, bytes)?;
+        let disk = Disk::of(path, bytes, span)?;
         Ok(Self {
-            disk_reads_depth_1: disk.reads(1, span)?,
-            disk_reads_depth_16: disk.reads(DEPTH, span)?,
+            disk_reads_depth_1: disk.reads(1)?,
+            disk_reads_depth_16: disk.reads(DEPTH)?,
             disk_read_bytes_per_second: read(&disk.file, bytes)?,
             disk_write_bytes_per_second,
             loopback_us: loopback(span)?,
@@ -104,18 +104,17 @@ impl Disk {
         let (bytes, span) = amounts(quick);
         let path = directory.join("floor");
         write(&path, bytes)?;
-        let disk = Self::of(&path, bytes);
+        let disk = Self::of(&path, bytes, span);
         std::fs::remove_file(&path)?;
-        Ok(Self { span, ..disk? })
+        disk
     }
 
-    fn of(path: &Path, bytes: u64) -> Result<Self> {
+    fn of(path: &Path, bytes: u64, span: Duration) -> Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_DIRECT)
             .open(path)
             .map_err(|error| format!("{}: {error}", path.display()))?;
-        let span = SPAN;
         Ok(Self { file, bytes, span })
     }
 
@@ -124,7 +123,7 @@ impl Disk {
     /// # Errors
     /// A read fails.
     pub fn reads_now(&self) -> Result<f64> {
-        self.reads(DEPTH, self.span)
+        self.reads(DEPTH)
     }
 
     /// Microseconds that a random read of 4 KiB takes by itself and a byte there and back over TCP on this host, medians.
@@ -142,7 +141,7 @@ impl Disk {
         Ok(latencies.quantile_us(0.5) + loopback(self.span / 2)?)
     }
 
-    fn reads(&self, depth: usize, span: Duration) -> Result<f64> {
+    fn reads(&self, depth: usize) -> Result<f64> {
         let over = AtomicBool::new(false);
         let begin = Instant::now();
         let reads = thread::scope(|scope| {
@@ -163,8 +162,8 @@ impl Disk {
                 .map(|seed| scope.spawn(reader(seed)))
                 .collect();
             // A thread may wake before its time.
-            while begin.elapsed() < span {
-                thread::park_timeout(span.saturating_sub(begin.elapsed()));
+            while begin.elapsed() < self.span {
+                thread::park_timeout(self.span.saturating_sub(begin.elapsed()));
             }
             over.store(true, Ordering::Relaxed);
             let counts = readers.into_iter().map(|reader| reader.join());

@@ -69,6 +69,10 @@ async fn proxy(to: String, cut: watch::Receiver<u64>) -> Result<String, Box<dyn 
                 let Ok(mut far) = TcpStream::connect(to).await else {
                     return;
                 };
+                // Or a frame in two parts waits 40 ms for the acknowledgment of the first.
+                if near.set_nodelay(true).and(far.set_nodelay(true)).is_err() {
+                    return;
+                }
                 tokio::select! {
                     copied = tokio::io::copy_bidirectional(&mut near, &mut far) => drop(copied),
                     _ = cut.changed() => {}

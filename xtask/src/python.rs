@@ -8,6 +8,9 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::step::{python, root, run};
 
+/// Most tests wait for something half of their time, so two at a time take half as long on any machine.
+const PROCESSES: &str = "2";
+
 /// What builds the wheel.
 const BUILDER: &str = "maturin>=1.8,<2";
 
@@ -64,6 +67,8 @@ pub(crate) fn test(release: bool, limit: Duration) -> Result<(), Failure> {
             "-q",
             "-p",
             "no:cacheprovider",
+            "--numprocesses",
+            PROCESSES,
             "python/tests",
         ]),
         limit,

@@ -142,10 +142,12 @@ pub(crate) fn cold_error(error: &ColdError) -> WireError {
         ColdError::Damaged { .. } | ColdError::Missing { .. } => ErrorCode::Damaged,
         _ => ErrorCode::Storage,
     };
-    WireError {
-        code,
-        text: error_text(error),
-    }
+    let text = match error {
+        // Each block that is not in the page cache costs one of these, which nobody reads.
+        ColdError::WouldWait => String::new(),
+        _ => error_text(error),
+    };
+    WireError { code, text }
 }
 
 /// A data directory's error for a client.

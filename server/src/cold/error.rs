@@ -104,17 +104,15 @@ pub enum ColdError {
         /// The length of what it holds.
         bytes: usize,
     },
+    /// A read that must not wait for the disk would have had to; whoever forbade it tries again, and tells nobody.
+    #[error("it would wait for the disk")]
+    WouldWait,
     /// The caller's progress function asked for the end of the merge.
     #[error("the merge was cancelled")]
     Cancelled,
 }
 
 impl ColdError {
-    /// A read that must not wait for the disk would have had to; whoever forbade it tries again.
-    pub(super) fn would_wait(path: &Path) -> Self {
-        Self::io("read at once", path, io::ErrorKind::WouldBlock.into())
-    }
-
     /// An error of the file system, with a full disk told apart.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();

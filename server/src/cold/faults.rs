@@ -31,6 +31,8 @@ pub struct Faults {
     /// One of so many reads waits for the disk; none at 0.
     slow_one_of: AtomicU64,
     reads: AtomicU64,
+    /// How often a mapped byte was said to be in use.
+    uses: AtomicU64,
     /// The threads that waited.
     waited: Mutex<HashSet<ThreadId>>,
 }
@@ -68,6 +70,11 @@ impl Faults {
         self.reads.load(Ordering::SeqCst)
     }
 
+    /// How often a byte of an index was said to be in use.
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Ordering::SeqCst)
+    }
+
     fn check(&self, until: &AtomicU64, action: &'static str) -> Result<(), ColdError> {
         let before = until.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
             left.checked_sub(1)
@@ -94,8 +101,7 @@ impl Faults {
         let number = self.reads.fetch_add(1, Ordering::SeqCst);
         let one_of = self.slow_one_of.load(Ordering::SeqCst);
         if number.checked_rem(one_of) == Some(0) {
-            waiting::before_waiting()
-                .map_err(|WouldWait| ColdError::would_wait(Path::new("a slow home")))?;
+            waiting::before_waiting().map_err(|WouldWait| ColdError::WouldWait)?;
             self.waited.lock().insert(thread::current().id());
         }
         self.check(&self.reads_until, "read")
@@ -230,6 +236,12 @@ impl RunBytes for FaultyBytes {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
         self.faults.read()?;
         self.inner.read_exact_at(buffer, offset)
+    }
+
+    fn note_use(&self, offset: u64) {
+        assert!(offset < self.len(), "byte {offset} is none");
+        self.faults.uses.fetch_add(1, Ordering::SeqCst);
+        self.inner.note_use(offset);
     }
 
     fn mapped(&self) -> Option<&[u8]> {

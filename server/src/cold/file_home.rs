@@ -315,8 +315,7 @@ impl RunBytes for FileBytes {
             if is_read_at_once(&file, buffer, offset) {
                 return Ok(());
             }
-            waiting::before_waiting()
-                .map_err(|WouldWait| ColdError::would_wait(&self.slot.path))?;
+            waiting::before_waiting().map_err(|WouldWait| ColdError::WouldWait)?;
         }
         file.read_exact_at(buffer, offset)
             .map_err(|error| match error.kind() {
@@ -332,6 +331,15 @@ impl RunBytes for FileBytes {
     fn begin_to_fetch(&self, offset: u64, bytes: usize) {
         if let (Some(map), Ok(start)) = (&self.map, usize::try_from(offset)) {
             map.begin_to_fetch(start, bytes);
+        }
+    }
+
+    fn note_use(&self, offset: u64) {
+        // A file that was closed meanwhile is not opened for this.
+        if self.map.is_some()
+            && let Some(file) = self.slot.if_open()
+        {
+            is_read_at_once(&file, &mut [0], offset);
         }
     }
 

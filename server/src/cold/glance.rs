@@ -11,12 +11,15 @@
 use super::{
     error::ColdError,
     filter::{self, filter_hash},
-    format::{Section, block_records},
+    format::{ENTRY_BYTES, Section, block_records},
     leaf::Leaf,
     record::{RecordKind, Tag, decode_record},
     run::Run,
 };
 use crate::key_hash::KeyHash;
+
+/// Of so many looks one says that the directory is in use.
+const LOOKS_FOR_A_DIRECTORY: u64 = 8;
 
 /// What will tell whether a run may have a key.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +84,40 @@ impl Run {
         {
             self.bytes
                 .begin_to_fetch(start, section.leaf_bytes as usize);
+        }
+    }
+
+    /// Tells the system that what of the index a look for this hash reads is in use: the filter, and if the look came to
+    /// a block, what led there. The system does not learn it from the map: Linux disregards how often pages are read through
+    /// a map that it was told to expect random reads of (since 6.3), and takes them away like blocks that are
+    /// read once.
+    pub fn note_use(&self, hash: KeyHash, came_to_block: bool) {
+        let Some(map) = self.bytes.mapped() else {
+            return;
+        };
+        let note = |used: &[u8]| {
+            if let Some(offset) = used.as_ptr().addr().checked_sub(map.as_ptr().addr()) {
+                self.bytes.note_use(offset as u64);
+            }
+        };
+        // What cannot be read is met again by the look itself.
+        let Ok(Some(number)) = self.first_section_of(hash.place) else {
+            return;
+        };
+        let (Ok((_, leaf)), Ok(directory)) = (self.leaf(number), self.directory()) else {
+            return;
+        };
+        if let Some(line) = leaf.filter_line(filter_hash(hash)) {
+            note(line);
+        }
+        if came_to_block {
+            note(leaf.places_from(leaf.locate(hash.place)));
+        }
+        // A page of the directory is of use to a hundred leaves.
+        if hash.place.is_multiple_of(LOOKS_FOR_A_DIRECTORY)
+            && let Some(entry) = directory.get(number.saturating_mul(ENTRY_BYTES)..)
+        {
+            note(entry);
         }
     }
 

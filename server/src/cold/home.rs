@@ -133,6 +133,9 @@ pub(super) trait RunBytes: Send + Sync + Debug {
     /// Begins to fetch mapped bytes from the disk, if they are not in RAM; does not wait for them.
     fn begin_to_fetch(&self, _offset: u64, _bytes: usize) {}
 
+    /// Tells the system that the page of this mapped byte is in use; does not wait for it.
+    fn note_use(&self, _offset: u64) {}
+
     /// All bytes, if they are mapped: leaves and directory are then read there.
     fn mapped(&self) -> Option<&[u8]> {
         None

@@ -83,6 +83,12 @@ impl<'a> Leaf<'a> {
         u64_at(self.places, number.checked_mul(8)?)
     }
 
+    /// The bytes that say where block `number` and the later ones begin.
+    pub(super) fn places_from(&self, number: usize) -> &'a [u8] {
+        let at = number.checked_mul(8);
+        at.and_then(|at| self.places.get(at..)).unwrap_or_default()
+    }
+
     /// Where block `number` lies in the section.
     #[inline]
     pub(super) fn block(&self, number: usize) -> Option<Range<u32>> {

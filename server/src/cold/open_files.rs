@@ -29,6 +29,13 @@ pub(super) struct FileSlot {
     file: Mutex<Option<Arc<File>>>,
 }
 
+impl FileSlot {
+    /// The slot's file, if it is open.
+    pub(super) fn if_open(&self) -> Option<Arc<File>> {
+        self.file.lock().clone()
+    }
+}
+
 impl OpenFiles {
     /// Keeps at most so many files open.
     pub(super) fn new(files_max: usize) -> Arc<Self> {

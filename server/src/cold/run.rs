@@ -459,7 +459,7 @@ impl Run {
     }
 
     #[inline]
-    fn directory(&self) -> Result<&[u8], ColdError> {
+    pub(super) fn directory(&self) -> Result<&[u8], ColdError> {
         let bytes = self
             .sections()
             .saturating_mul(ENTRY_BYTES)

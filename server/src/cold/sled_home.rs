@@ -547,7 +547,7 @@ impl RunBytes for SledBytes {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
         // sled does not say whether it has what it is asked for.
-        waiting::before_waiting().map_err(|WouldWait| ColdError::would_wait(Path::new("sled")))?;
+        waiting::before_waiting().map_err(|WouldWait| ColdError::WouldWait)?;
         if buffer.len() > VALUE_BYTES_MAX {
             let end = offset.saturating_add(buffer.len() as u64);
             return self.read_values(buffer, offset..end);

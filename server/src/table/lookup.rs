@@ -22,6 +22,9 @@ const FOLDED_BYTES_MAX: usize = 8 * 1024;
 /// Runs whose filters are asked together.
 const GLANCES: usize = 16;
 
+/// Of so many looks at a filter one says that it is in use: several do before the system comes round to its page.
+const LOOKS_FOR_A_NOTE: u64 = 8;
+
 /// A thread keeps a buffer for blocks up to this length; most blocks are a page.
 const BLOCK_BYTES_KEPT: usize = 16 * 1024;
 
@@ -130,6 +133,18 @@ impl Lookup {
     pub(super) fn begin_to_fetch(&self) {
         for run in &self.cold.at(self.hash.place).runs {
             run.begin_to_fetch(self.hash);
+        }
+    }
+
+    /// Tells the system what of the runs' indexes was of use in a read that came so far.
+    pub(super) fn note_use(&self, reached: Reached) {
+        let turn = self.hash.place % LOOKS_FOR_A_NOTE;
+        for (number, run) in self.cold.at(self.hash.place).runs.iter().enumerate() {
+            // A read of several blocks does not say where it came to; it had most likely something of the key in all.
+            let came_to_block = reached.0.is_none_or(|reached| reached == number);
+            if came_to_block || (number as u64 % LOOKS_FOR_A_NOTE) == turn {
+                run.note_use(self.hash, came_to_block);
+            }
         }
     }
 

@@ -401,6 +401,8 @@ impl BatchRead {
     fn work(&self, first: Option<Begun>) -> u32 {
         let mut under_way: VecDeque<Begun> = first.into_iter().collect();
         let (mut goes_on, mut reads) = (true, 0);
+        // So many at the front of those under way have said what of the index they used.
+        let mut noted = 0;
         loop {
             let next = if goes_on && under_way.len() < UNDER_WAY_MAX {
                 self.fetch_ahead();
@@ -418,6 +420,9 @@ impl BatchRead {
                 };
                 (number, lookup, found)
             } else {
+                // The disk works meanwhile, and this thread has nothing else to do.
+                self.note_uses(under_way.range(noted..));
+                noted = under_way.len().saturating_sub(1);
                 let begun = under_way.pop_front();
                 let begun =
                     begun.and_then(|begun| Some((begun, self.asked.lookups.get(begun.number)?)));
@@ -436,6 +441,15 @@ impl BatchRead {
         }
         self.leave();
         reads
+    }
+
+    /// For each block that the system takes in, the index was of use: so it stays while there is room for both.
+    fn note_uses<'a>(&self, begun: impl Iterator<Item = &'a Begun>) {
+        for begun in begun {
+            if let Some(lookup) = self.asked.lookups.get(begun.number) {
+                lookup.note_use(begun.reached);
+            }
+        }
     }
 
     /// Begins to fetch the indexes that the next lookups need, where pages of them are likely to be missing.

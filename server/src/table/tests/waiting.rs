@@ -117,6 +117,24 @@ fn the_thread_that_asks_reads_what_is_in_the_page_cache() {
 }
 
 #[test]
+fn an_index_is_said_to_be_in_use_as_often_as_blocks_come_from_the_disk() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_store, table, faults) = cold_table(dir.path());
+    let some: Vec<u32> = (0..100).collect();
+    check(&table, &some);
+    if tells(dir.path()) {
+        assert_eq!(faults.uses(), 0, "all blocks were in RAM");
+    }
+    let before = faults.uses();
+    faults.slow_reads(1);
+    let others: Vec<u32> = (100..200).collect();
+    check(&table, &others);
+    // For each key the filter and the places of the run that has it, and of a few the other runs and directories.
+    let uses = faults.uses() - before;
+    assert!((200..=400).contains(&uses), "{uses} for 100 blocks");
+}
+
+#[test]
 fn the_blocks_of_all_runs_of_a_list_are_begun_with_before_one_is_waited_for() {
     // In files, whose indexes are mapped.
     const PART_BYTES: usize = 4000;

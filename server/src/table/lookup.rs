@@ -22,9 +22,6 @@ const FOLDED_BYTES_MAX: usize = 8 * 1024;
 /// Runs whose filters are asked together.
 const GLANCES: usize = 16;
 
-/// Of so many looks at a filter one says that it is in use: several do before the system comes round to its page.
-const LOOKS_FOR_A_NOTE: u64 = 8;
-
 /// A thread keeps a buffer for blocks up to this length; most blocks are a page.
 const BLOCK_BYTES_KEPT: usize = 16 * 1024;
 
@@ -136,13 +133,14 @@ impl Lookup {
         }
     }
 
-    /// Tells the system what of the runs' indexes was of use in a read that came so far.
-    pub(super) fn note_use(&self, reached: Reached) {
-        let turn = self.hash.place % LOOKS_FOR_A_NOTE;
+    /// Tells the system what of the runs' indexes was of use in a read that came so far; of what it always uses, the
+    /// filters, one in `looks_for_a_note`.
+    pub(super) fn note_use(&self, reached: Reached, looks_for_a_note: u64) {
+        let turn = self.hash.place % looks_for_a_note;
         for (number, run) in self.cold.at(self.hash.place).runs.iter().enumerate() {
             // A read of several blocks does not say where it came to; it had most likely something of the key in all.
             let came_to_block = reached.0.is_none_or(|reached| reached == number);
-            if came_to_block || (number as u64 % LOOKS_FOR_A_NOTE) == turn {
+            if came_to_block || (number as u64 % looks_for_a_note) == turn {
                 run.note_use(self.hash, came_to_block);
             }
         }

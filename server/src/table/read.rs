@@ -49,6 +49,12 @@ const UNDER_WAY_MAX: usize = 32;
 /// Lookups whose indexes are begun to be fetched at once.
 const FETCHED_AHEAD: usize = 64;
 
+/// Of so many looks at a filter one tells the system that its page is in use: several do before the system comes round
+/// to it.
+const LOOKS_FOR_A_NOTE: u64 = 8;
+/// The same where pages of indexes are missing, so that those that come stay.
+const LOOKS_FOR_A_NOTE_MISSING: u64 = 2;
+
 /// What a slot takes beyond its value, for how long an answer will be.
 const SLOT_BYTES: usize = 9;
 
@@ -445,9 +451,13 @@ impl BatchRead {
 
     /// For each block that the system takes in, the index was of use: so it stays while there is room for both.
     fn note_uses<'a>(&self, begun: impl Iterator<Item = &'a Begun>) {
+        let looks_for_a_note = match self.table.shared.pool.missing.is_likely() {
+            true => LOOKS_FOR_A_NOTE_MISSING,
+            false => LOOKS_FOR_A_NOTE,
+        };
         for begun in begun {
             if let Some(lookup) = self.asked.lookups.get(begun.number) {
-                lookup.note_use(begun.reached);
+                lookup.note_use(begun.reached, looks_for_a_note);
             }
         }
     }

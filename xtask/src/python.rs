@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::step::{python, root, run};
 
-/// Most tests wait for something half of their time, so two at a time take half as long on any machine.
+/// Most tests wait for something half of their time: two at a time take three fifths as long on two cores.
 const PROCESSES: &str = "2";
 
 /// What builds the wheel.

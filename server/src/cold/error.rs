@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::store::RunId;
-use crate::size::ByteSize;
+use crate::{size::ByteSize, waiting::WouldWait};
 
 /// Why the cold tier could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +125,12 @@ impl ColdError {
                 source,
             }
         }
+    }
+}
+
+impl From<WouldWait> for ColdError {
+    fn from(WouldWait: WouldWait) -> Self {
+        Self::WouldWait
     }
 }
 

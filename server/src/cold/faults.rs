@@ -18,7 +18,7 @@ use super::{
     home::{Home, RunBytes, RunSink, Shape},
     store::RunId,
 };
-use crate::waiting::{self, WouldWait};
+use crate::waiting;
 
 /// Which calls of the disk shall fail; shared by a test and the homes that it made faulty.
 ///
@@ -101,7 +101,7 @@ impl Faults {
         let number = self.reads.fetch_add(1, Ordering::SeqCst);
         let one_of = self.slow_one_of.load(Ordering::SeqCst);
         if number.checked_rem(one_of) == Some(0) {
-            waiting::before_waiting().map_err(|WouldWait| ColdError::WouldWait)?;
+            waiting::before_waiting()?;
             self.waited.lock().insert(thread::current().id());
         }
         self.check(&self.reads_until, "read")

@@ -17,11 +17,7 @@ use super::{
     open_files::{FileSlot, OpenFiles},
     store::RunId,
 };
-use crate::{
-    file_limit::run_files_max,
-    mapped::Mapped,
-    waiting::{self, WouldWait},
-};
+use crate::{file_limit::run_files_max, mapped::Mapped, waiting};
 
 /// The extension of a finished run.
 const FINISHED: &str = "run";
@@ -315,7 +311,7 @@ impl RunBytes for FileBytes {
             if is_read_at_once(&file, buffer, offset) {
                 return Ok(());
             }
-            waiting::before_waiting().map_err(|WouldWait| ColdError::WouldWait)?;
+            waiting::before_waiting()?;
         }
         file.read_exact_at(buffer, offset)
             .map_err(|error| match error.kind() {
@@ -336,9 +332,7 @@ impl RunBytes for FileBytes {
 
     fn note_use(&self, offset: u64) {
         // A file that was closed meanwhile is not opened for this.
-        if self.map.is_some()
-            && let Some(file) = self.slot.if_open()
-        {
+        if let Some(file) = self.slot.if_open() {
             is_read_at_once(&file, &mut [0], offset);
         }
     }

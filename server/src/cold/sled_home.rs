@@ -24,10 +24,7 @@ use super::{
     sled_dirs::{self, Goes, SledDir},
     store::RunId,
 };
-use crate::{
-    shared::error_text,
-    waiting::{self, WouldWait},
-};
+use crate::{shared::error_text, waiting};
 
 /// A longer piece is cut: sled reads up to sixteen neighbours to read one value.
 const VALUE_BYTES_MAX: usize = 2048;
@@ -547,7 +544,7 @@ impl RunBytes for SledBytes {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
         // sled does not say whether it has what it is asked for.
-        waiting::before_waiting().map_err(|WouldWait| ColdError::WouldWait)?;
+        waiting::before_waiting()?;
         if buffer.len() > VALUE_BYTES_MAX {
             let end = offset.saturating_add(buffer.len() as u64);
             return self.read_values(buffer, offset..end);

@@ -6,8 +6,10 @@ use std::{collections::BTreeMap, error::Error};
 
 use futures_util::TryStreamExt as _;
 use rhash_client::{
-    BincodeCodec, BytesCodec, ErrorKind, List, RemoteHash, Value, ValueCodec, testing::FakeServer,
+    BincodeCodec, BytesCodec, CachePolicy, ErrorKind, List, RemoteHash, Value, ValueCodec,
+    testing::FakeServer,
 };
+use rhash_protocol::limits::ANSWER_BYTES_TARGET;
 use support::{DEADLINE, quiet};
 
 type Done = Result<(), Box<dyn Error>>;
@@ -56,6 +58,32 @@ async fn a_long_value_is_got_like_any_other() -> Done {
     assert_eq!(table.get("long").await?.as_ref(), Some(&long));
     let many = table.get_many(["short", "long", "none"]).await?;
     assert_eq!(many, [Some(vec![1]), Some(long), None]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_read_of_many_keys_is_whole_however_short_the_answers_are() -> Done {
+    let server = FakeServer::start_with(|hooks| hooks.inline_bytes = 300)?;
+    let client = quiet()
+        .cache_policy(CachePolicy::None)
+        .connect(&server.address())
+        .await?;
+    let table: RemoteHash<u32, Vec<u8>, BincodeCodec> = client.table("t").open().await?;
+    // Some of them absent, and some longer than answers have inline.
+    let value = |key: u32| vec![key as u8; (key as usize * 7) % 400];
+    let expected = |key: u32| (!key.is_multiple_of(5)).then(|| value(key));
+    let there = (0..3000).filter(|key| expected(*key).is_some());
+    table
+        .insert_many(there.map(|key| (key, value(key))))
+        .await?;
+    for answer_bytes in [1, 700, 5000, ANSWER_BYTES_TARGET] {
+        server.set(|hooks| hooks.answer_bytes = answer_bytes);
+        for keys in [1, 95, 96, 100, 3000] {
+            let values = table.get_many(0..keys).await?;
+            let right: Vec<_> = (0..keys).map(expected).collect();
+            assert!(values == right, "{keys} keys, {answer_bytes} bytes");
+        }
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rhash_protocol::{Durability, OpenMode, ScanWhat, TableKind};
 
 use super::{Client, Driver};
-pub use crate::table::ScanEntry as EncodedEntry;
+pub use crate::table::{PIECES_UNDER_WAY_MAX, Pieces, ScanEntry as EncodedEntry};
 use crate::{
     cache::{CachedOp, SLOT_BYTES},
     error::{Error, ErrorKind, Result},

@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod read;
+mod pieces;
 mod read_many;
 mod write;
 mod flush;
@@ -32,7 +33,11 @@ mod scan;
 mod fetch;
 
 use self::flush::Failing;
-pub use self::{fetch::ByteStream, scan::ScanEntry};
+pub use self::{
+    fetch::ByteStream,
+    pieces::{PIECES_UNDER_WAY_MAX, Pieces},
+    scan::ScanEntry,
+};
 pub(crate) use self::{
     read::{Cached, Keep},
     read_many::{ManyRead, Values},

@@ -1,5 +1,6 @@
 //! Reads of many keys, in two steps: asked for, and taken. Between the two a caller can do other
-//! things, such as asking for more keys, while the server works.
+//! things, such as asking for more keys, while the server works. What is taken at once is asked for in
+//! pieces, some of them ahead.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -12,6 +13,7 @@ use rhash_protocol::{
 
 use super::{
     TableCore,
+    pieces::{PIECES_UNDER_WAY_MAX, Pieces},
     read::{Keep, malformed, without_slot},
 };
 use crate::{
@@ -31,8 +33,17 @@ pub(crate) struct ManyRead {
     /// The numbers of those keys that the server must be asked for, in order, with the marks under
     /// which the cache may keep what it says.
     missing: VecDeque<(usize, Option<ReadMark>)>,
-    /// The answer about the first of these, when it comes.
-    asked: Option<PendingReply>,
+    /// What the server was asked: about the first of these, about those behind them, and so on.
+    asked: VecDeque<Asked>,
+    /// How many it is asked for at once.
+    pieces: Pieces,
+}
+
+/// What one request asks.
+#[derive(Debug)]
+struct Asked {
+    keys: usize,
+    reply: PendingReply,
 }
 
 impl ManyRead {
@@ -45,12 +56,18 @@ impl ManyRead {
         }
     }
 
-    /// As many keys as one request takes, of those that are missing.
-    fn pack_missing(&self) -> (u32, Vec<u8>) {
+    /// How many of those that are missing the server was asked for.
+    fn asked_keys(&self) -> usize {
+        self.asked.iter().map(|asked| asked.keys).sum()
+    }
+
+    /// Keys that are missing, from this one on: so many, or as many as one request takes.
+    fn pack_missing(&self, from: usize, keys_max: usize) -> (u32, Vec<u8>) {
         let mut packed = Vec::new();
         let mut count = 0;
-        let keys = self.missing.iter().map(|&(at, _)| &self.values[at].0);
-        for key in keys.take(BATCH_ENTRIES_MAX) {
+        let missing = self.missing.range(from..);
+        let keys = missing.map(|&(at, _)| &self.values[at].0);
+        for key in keys.take(keys_max.min(BATCH_ENTRIES_MAX)) {
             if count > 0 && packed.len() + key.len() > BATCH_BYTES_TARGET {
                 break;
             }
@@ -69,7 +86,8 @@ impl TableCore {
         let mut read = ManyRead {
             values: Vec::with_capacity(keys.len()),
             missing: VecDeque::new(),
-            asked: None,
+            asked: VecDeque::new(),
+            pieces: Pieces::longest(),
         };
         for (at, (key, look)) in keys.into_iter().zip(looks).enumerate() {
             let known = match look {
@@ -93,11 +111,11 @@ impl TableCore {
         if read.missing.iter().any(|(_, mark)| mark.is_none()) {
             self.flush().await?;
             let keys = read.values.into_iter().map(|(key, _)| key).collect();
+            let pieces = read.pieces;
             read = self.look_many(keys)?;
+            read.pieces = pieces;
         }
-        if !read.missing.is_empty() {
-            read.asked = Some(self.ask_for(&read).await?);
-        }
+        self.ask_ahead(&mut read).await?;
         Ok(read)
     }
 
@@ -107,44 +125,51 @@ impl TableCore {
         mut read: ManyRead,
         keep: Keep,
     ) -> Result<Values> {
-        while !read.missing.is_empty() {
-            let asked = match read.asked.take() {
-                Some(asked) => asked,
-                // The answer before was shorter than the question.
-                None => self.ask_for(&read).await?,
+        loop {
+            self.ask_ahead(&mut read).await?;
+            let Some(Asked { keys, reply }) = read.asked.pop_front() else {
+                return Ok(read.values);
             };
-            let reply = self.client.pipeline.wait(asked, Patience::Bounded).await;
-            self.take_answer(&mut read, &self.take_note(reply)?, keep)
-                .await?;
+            let reply = self.client.pipeline.wait(reply, Patience::Bounded).await;
+            let reply = self.take_note(reply)?;
+            let answered = self.take_answer(&mut read, keys, &reply, keep).await?;
+            if answered < keys {
+                // The answer is shorter than the question: the rest comes before what was asked for since.
+                let again = self.ask_for(&read, 0, keys - answered).await?;
+                read.asked.push_front(again);
+            }
         }
-        Ok(read.values)
     }
 
-    /// The values of keys, in their order.
+    /// The values of keys, in their order; of many, in pieces that overlap.
     pub(crate) async fn get_many(
         self: &Arc<Self>,
         keys: Vec<Vec<u8>>,
         keep: Keep,
     ) -> Result<Vec<Option<Bytes>>> {
-        let read = self.begin_many(self.look_many(keys)?).await?;
+        let mut read = self.look_many(keys)?;
+        read.pieces = Pieces::of(Some(read.missing.len()));
+        let read = self.begin_many(read).await?;
         let values = self.finish_many(read, keep).await?;
         Ok(values.into_iter().map(|(_, value)| value).collect())
     }
 
-    /// Takes an answer about the first keys that are missing.
+    /// Takes an answer about the first keys that are missing, of which it was asked for so many; says how many it is about.
     async fn take_answer(
         self: &Arc<Self>,
         read: &mut ManyRead,
+        keys: usize,
         reply: &pipeline::Reply,
         keep: Keep,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let Response::Values(slots) = reply.response()? else {
             return Err(pipeline::unexpected(&reply.response()?));
         };
         let mut answered = 0;
         for slot in slots.iter() {
             let slot = slot.map_err(malformed)?;
-            let Some((at, mark)) = read.missing.pop_front() else {
+            let is_asked = answered < keys;
+            let Some((at, mark)) = is_asked.then(|| read.missing.pop_front()).flatten() else {
                 return Err(malformed(Malformed("more values than keys")));
             };
             let (key, value) = &mut read.values[at];
@@ -159,15 +184,33 @@ impl TableCore {
         if answered == 0 {
             return Err(malformed(Malformed("no value for the first key")));
         }
+        Ok(answered)
+    }
+
+    /// Asks for the next pieces, of which some may be under way.
+    async fn ask_ahead(&self, read: &mut ManyRead) -> Result<()> {
+        while read.asked.len() < PIECES_UNDER_WAY_MAX {
+            let from = read.asked_keys();
+            if from >= read.missing.len() {
+                break;
+            }
+            let asked = self.ask_for(read, from, read.pieces.keys()).await?;
+            read.asked.push_back(asked);
+            read.pieces.next();
+        }
         Ok(())
     }
 
-    async fn ask_for(&self, read: &ManyRead) -> Result<PendingReply> {
-        let (count, packed) = read.pack_missing();
+    async fn ask_for(&self, read: &ManyRead, from: usize, keys_max: usize) -> Result<Asked> {
+        let (count, packed) = read.pack_missing(from, keys_max);
         let request = Request::Get {
             table: self.id,
             keys: Keys::new(count, &packed),
         };
-        self.client.pipeline.send(request, Patience::Bounded).await
+        let reply = self.client.pipeline.send(request, Patience::Bounded);
+        Ok(Asked {
+            keys: count as usize,
+            reply: reply.await?,
+        })
     }
 }

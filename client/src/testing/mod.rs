@@ -14,7 +14,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rhash_protocol::{ErrorCode, limits::INLINE_VALUE_BYTES_MAX};
+use rhash_protocol::{
+    ErrorCode,
+    limits::{ANSWER_BYTES_TARGET, INLINE_VALUE_BYTES_MAX},
+};
 use tokio::sync::{oneshot, watch};
 
 mod connection;
@@ -48,6 +51,8 @@ pub struct Hooks {
     pub inline_bytes: usize,
     /// The most entries of a page.
     pub page_entries: u32,
+    /// An answer to a get ends once it is that long.
+    pub answer_bytes: usize,
     /// How long a chunk of a fetched value is.
     pub chunk_bytes: usize,
     /// How many answers a session may leave unsettled.
@@ -68,6 +73,7 @@ impl Default for Hooks {
             value_bytes: 1 << 20,
             inline_bytes: INLINE_VALUE_BYTES_MAX,
             page_entries: u32::MAX,
+            answer_bytes: ANSWER_BYTES_TARGET,
             chunk_bytes: 64 * 1024,
             unsettled: 1024,
             token: String::new(),

@@ -207,7 +207,7 @@ impl Tables {
             Request::Get { table, keys } => self.table(table, session).map(|table| {
                 let mut count = 0;
                 for key in keys.iter().flatten() {
-                    if packed.len() >= ANSWER_BYTES_TARGET {
+                    if packed.len() >= hooks.answer_bytes {
                         break;
                     }
                     push_slot(&mut packed, &slot(table.entries.get(key), hooks));

@@ -4,52 +4,9 @@
 use std::collections::VecDeque;
 
 use pyo3::{prelude::*, types::PyList};
-use rhash_client::blocking::encoded::{EncodedKey, EncodedRead, Moment};
+use rhash_client::blocking::encoded::{EncodedKey, EncodedRead, Moment, PIECES_UNDER_WAY_MAX};
 
 use super::Shared;
-
-/// Keys that a piece has at least: of fewer, the request would cost more than is won. A read of fewer
-/// than twice as many is one piece.
-const PIECE_KEYS: usize = 48;
-
-/// After so many pieces they become twice as long, up to the longest.
-const PIECES_OF_A_LENGTH: usize = 4;
-const PIECE_KEYS_MAX: usize = 4096;
-
-/// Pieces that are asked for before the first of them is taken.
-const PIECES_UNDER_WAY_MAX: usize = 4;
-
-/// How long the pieces of a read are.
-#[derive(Debug)]
-pub(super) struct Pieces {
-    keys: usize,
-    begun: usize,
-}
-
-impl Pieces {
-    /// For so many keys, if that is known.
-    pub(super) fn of(keys: Option<usize>) -> Self {
-        // Equal pieces: a short one at the end would cost as much as the others.
-        let equal = keys.map_or(PIECE_KEYS, |keys| keys.div_ceil((keys / PIECE_KEYS).max(1)));
-        Self {
-            keys: equal.max(1),
-            begun: 0,
-        }
-    }
-
-    /// How many keys the next one has.
-    pub(super) fn keys(&self) -> usize {
-        self.keys
-    }
-
-    /// One has begun.
-    pub(super) fn next(&mut self) {
-        self.begun += 1;
-        if self.begun.is_multiple_of(PIECES_OF_A_LENGTH) {
-            self.keys = (self.keys * 2).min(PIECE_KEYS_MAX);
-        }
-    }
-}
 
 /// A read of many keys.
 #[derive(Debug)]

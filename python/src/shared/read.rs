@@ -2,12 +2,9 @@
 
 use bytes::Bytes;
 use pyo3::{prelude::*, types::PyList};
-use rhash_client::blocking::encoded::{EncodedKey, Moment};
+use rhash_client::blocking::encoded::{EncodedKey, Moment, Pieces};
 
-use super::{
-    Shared,
-    many::{Many, Pieces},
-};
+use super::{Shared, many::Many};
 use crate::errors;
 
 impl Shared {

@@ -6,7 +6,10 @@ use clap::{Parser, ValueEnum};
 use rhash_protocol::{Durability, limits::DEFAULT_PORT};
 use tracing::level_filters::LevelFilter;
 
-use crate::size::{ByteSize, parse_span};
+use crate::{
+    cold::BlockReads,
+    size::{ByteSize, parse_span},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -141,6 +144,11 @@ pub struct Args {
     /// too. With 0 all runs are files.
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub small_run: ByteSize,
+
+    /// Read blocks of large runs from disk through the page cache, or past it. auto: past it where it could hold less than
+    /// half of the runs, so that a read costs less, and the cache stays with indexes.
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = BlockReads::Auto)]
+    pub block_reads: BlockReads,
 
     /// Answer HTTP at this address: /metrics for Prometheus, /health and /ready. With --tokens,
     /// /metrics wants a bearer token for admin; with --tls-cert, all is by TLS.

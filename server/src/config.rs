@@ -214,6 +214,7 @@ impl Config {
         store.value_bytes_max = value_bytes_max(args.max_value, values_bytes)?;
         store.read_threads = args.read_threads;
         store.small_run_bytes = args.small_run.0;
+        store.block_reads = args.block_reads;
         store.durability = match args.durability {
             _ if args.memory_only => Durability::None,
             None => Durability::EverySec,

@@ -8,6 +8,7 @@
 pub mod size;
 pub mod args;
 mod memory_limit;
+mod system_memory;
 pub mod limits;
 mod file_limit;
 pub mod config;
@@ -36,6 +37,7 @@ pub mod log;
 mod governor;
 mod background;
 mod moment;
+mod page_cache;
 mod page_faults;
 mod pool;
 mod waiting;

@@ -41,6 +41,36 @@ impl Mapped {
         }
     }
 
+    /// Whether these bytes are in the page cache; where the system does not say, they are.
+    #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "the map's owner has no method for it")]
+    pub(crate) fn are_resident(&self, start: usize, bytes: usize) -> bool {
+        /// No more is asked for.
+        const PAGES_MAX: usize = 4;
+        let mut pages = [0; PAGES_MAX];
+        // SAFETY: the pages that are asked about lie in the map, whose start is that of a page, and there is a byte for
+        // each of them.
+        unsafe {
+            let page_bytes = libc::sysconf(libc::_SC_PAGESIZE).max(1) as usize;
+            let from = start - start % page_bytes;
+            let Some(asked) = self.0.get(from..start.saturating_add(bytes)) else {
+                return true;
+            };
+            let Some(pages) = pages.get_mut(..asked.len().div_ceil(page_bytes)) else {
+                return true;
+            };
+            let map = asked.as_ptr().cast_mut().cast();
+            let failed = libc::mincore(map, asked.len(), pages.as_mut_ptr()) != 0;
+            failed || pages.iter().all(|page| page & 1 == 1)
+        }
+    }
+
+    /// Whether these bytes are in the page cache, as far as is known here.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn are_resident(&self, _start: usize, _bytes: usize) -> bool {
+        true
+    }
+
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0

@@ -202,11 +202,13 @@ impl Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cold::file_home::FileHome;
+    use crate::cold::{BlockReads, file_home::FileHome};
 
     fn disk(limit_bytes: Option<u64>, used_bytes: u64) -> Arc<Disk> {
         let dir = tempfile::tempdir().unwrap();
-        let homes = Homes::new(Arc::new(FileHome::open(dir.path().to_owned()).unwrap()));
+        let homes = Homes::new(Arc::new(
+            FileHome::open(dir.path().to_owned(), BlockReads::Auto).unwrap(),
+        ));
         let live_bytes = homes.files.live_bytes();
         live_bytes.store(used_bytes, Ordering::Relaxed);
         Disk::new(limit_bytes, Arc::new(homes))

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    direct::{self, BlockReads, Way},
     error::ColdError,
     home::{Home, RunBytes, RunSink, Shape},
     open_files::{FileSlot, OpenFiles},
@@ -36,18 +37,28 @@ const WRITE_BYTES: usize = 128 * 1024;
 #[derive(Debug)]
 pub(super) struct FileHome {
     dir: PathBuf,
+    shared: Arc<Shared>,
+}
+
+/// What all files of a directory share.
+#[derive(Debug)]
+struct Shared {
     open_files: Arc<OpenFiles>,
     live_bytes: AtomicU64,
+    way: Way,
 }
 
 impl FileHome {
     /// Opens the directory, makes it if need be, and removes files that were never finished.
-    pub(super) fn open(dir: PathBuf) -> Result<Self, ColdError> {
+    pub(super) fn open(dir: PathBuf, block_reads: BlockReads) -> Result<Self, ColdError> {
         fs::create_dir_all(&dir).map_err(|error| ColdError::io("create", &dir, error))?;
         let home = Self {
             dir,
-            open_files: OpenFiles::new(run_files_max()),
-            live_bytes: AtomicU64::new(0),
+            shared: Arc::new(Shared {
+                open_files: OpenFiles::new(run_files_max()),
+                live_bytes: AtomicU64::new(0),
+                way: Way::new(block_reads),
+            }),
         };
         for (path, _) in home.files(UNFINISHED)? {
             fs::remove_file(&path).map_err(|error| ColdError::io("remove", &path, error))?;
@@ -108,7 +119,7 @@ impl Home for FileHome {
             .map_err(|error| ColdError::io("create", &path, error))?;
         Ok(Box::new(FileSink {
             id,
-            open_files: Arc::clone(&self.open_files),
+            shared: Arc::clone(&self.shared),
             file: Some(file),
             finished_path: self.path(id, FINISHED),
             path,
@@ -122,7 +133,7 @@ impl Home for FileHome {
             io::ErrorKind::NotFound => ColdError::Missing { run: id },
             _ => ColdError::io("open", &path, error),
         })?;
-        Ok(Box::new(FileBytes::new(id, path, file, &self.open_files)?))
+        Ok(Box::new(FileBytes::new(id, path, file, &self.shared)?))
     }
 
     fn list(&self) -> Result<Vec<(RunId, u64)>, ColdError> {
@@ -153,11 +164,11 @@ impl Home for FileHome {
     }
 
     fn live_bytes(&self) -> &AtomicU64 {
-        &self.live_bytes
+        &self.shared.live_bytes
     }
 
     fn disk_bytes(&self) -> Result<u64, ColdError> {
-        Ok(self.live_bytes.load(Ordering::Relaxed))
+        Ok(self.shared.live_bytes.load(Ordering::Relaxed))
     }
 }
 
@@ -180,7 +191,7 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), ColdError> {
 #[derive(Debug)]
 struct FileSink {
     id: RunId,
-    open_files: Arc<OpenFiles>,
+    shared: Arc<Shared>,
     /// None once the run is finished.
     file: Option<File>,
     path: PathBuf,
@@ -234,7 +245,7 @@ impl RunSink for FileSink {
         }
         let reader = File::open(&self.path);
         let reader = reader.map_err(|error| ColdError::io("open", &self.path, error))?;
-        let bytes = FileBytes::new(self.id, self.path.clone(), reader, &self.open_files)?;
+        let bytes = FileBytes::new(self.id, self.path.clone(), reader, &self.shared)?;
         self.file = None;
         Ok(Box::new(bytes))
     }
@@ -255,32 +266,47 @@ impl Drop for FileSink {
 struct FileBytes {
     id: RunId,
     slot: Arc<FileSlot>,
-    open_files: Arc<OpenFiles>,
+    shared: Arc<Shared>,
     bytes: u64,
     map: Option<Mapped>,
 }
 
 impl FileBytes {
-    fn new(
-        id: RunId,
-        path: PathBuf,
-        file: File,
-        open_files: &Arc<OpenFiles>,
-    ) -> Result<Self, ColdError> {
+    fn new(id: RunId, path: PathBuf, file: File, shared: &Arc<Shared>) -> Result<Self, ColdError> {
         let metadata = file.metadata();
         let bytes = metadata
             .map_err(|error| ColdError::io("open", &path, error))?
             .len();
         let map = (bytes >= MAPPED_BYTES_MIN).then(|| Mapped::new(&file, &path));
         let map = map.transpose()?;
-        let slot = open_files.insert(path, file);
+        let slot = shared.open_files.insert(path, file);
         Ok(Self {
             id,
             slot,
-            open_files: Arc::clone(open_files),
+            shared: Arc::clone(shared),
             bytes,
             map,
         })
+    }
+
+    /// Begins to read past the page cache what is not in it, if that is the way to go; says whether it did.
+    fn begins_direct_read(&self, offset: u64, bytes: usize) -> bool {
+        if !direct::is_open() {
+            return false;
+        }
+        let run_bytes = self.shared.live_bytes.load(Ordering::Relaxed);
+        let (Some(map), Ok(start)) = (&self.map, usize::try_from(offset)) else {
+            return false;
+        };
+        let way = &self.shared.way;
+        if !way.is_direct(run_bytes)
+            || (map.are_resident(start, bytes) && !way.is_always_direct())
+            || !direct::is_next()
+        {
+            return false;
+        }
+        let file = self.shared.open_files.get_direct(&self.slot);
+        file.is_some_and(|file| direct::begin(self.id, offset, bytes, &file))
     }
 }
 
@@ -306,8 +332,20 @@ impl RunBytes for FileBytes {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), ColdError> {
-        let file = self.open_files.get(&self.slot)?;
-        if waiting::is_watched() {
+        let is_watched = waiting::is_watched();
+        if is_watched {
+            if direct::take(self.id, offset, buffer)? {
+                return Ok(());
+            }
+            if self.begins_direct_read(offset, buffer.len()) {
+                waiting::before_waiting()?;
+                if direct::take(self.id, offset, buffer)? {
+                    return Ok(());
+                }
+            }
+        }
+        let file = self.shared.open_files.get(&self.slot)?;
+        if is_watched {
             if is_read_at_once(&file, buffer, offset) {
                 return Ok(());
             }
@@ -346,7 +384,7 @@ impl RunBytes for FileBytes {
     }
 
     fn sync(&self) -> Result<(), ColdError> {
-        let synced = self.open_files.get(&self.slot)?.sync_all();
+        let synced = self.shared.open_files.get(&self.slot)?.sync_all();
         synced.map_err(|error| ColdError::io("sync", &self.slot.path, error))
     }
 }

@@ -18,6 +18,7 @@ mod format;
 mod disk;
 mod home;
 mod open_files;
+pub(crate) mod direct;
 mod file_home;
 #[cfg(target_os = "linux")]
 mod sled_sync;
@@ -42,6 +43,7 @@ pub(crate) mod raw;
 mod tests;
 
 pub use cursor::RunCursor;
+pub use direct::BlockReads;
 pub(crate) use disk::reserve_bytes;
 pub use disk::{Claim, Purpose};
 pub use error::ColdError;

@@ -11,6 +11,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
+    direct::BlockReads,
     disk::{Claim, Disk, Purpose},
     error::ColdError,
     faults::{Faults, FaultyHome},
@@ -58,6 +59,8 @@ pub struct ColdOptions {
     pub hasher: KeyHasher,
     /// The most disk that runs may take, with what sled keeps for itself. Default: no limit.
     pub disk_limit_bytes: Option<u64>,
+    /// How blocks of run files are read. Default: [`BlockReads::Auto`].
+    pub block_reads: BlockReads,
     /// Takes of sled what can be read, and of the rest that it is lost, for a repair, which has it written anew
     /// by [`ColdStore::mend`] before anything else. Default: false.
     pub salvages: bool,
@@ -75,6 +78,7 @@ impl ColdOptions {
             next_run: 1,
             hasher,
             disk_limit_bytes: None,
+            block_reads: BlockReads::Auto,
             salvages: false,
             faults: None,
         }
@@ -146,7 +150,10 @@ impl ColdStore {
     /// # Errors
     /// Any of the file system and of sled.
     pub fn open(dir: &Path, options: ColdOptions) -> Result<Self, ColdError> {
-        let files = faulty(&options, Arc::new(FileHome::open(dir.join(RUNS_DIR))?));
+        let files = faulty(
+            &options,
+            Arc::new(FileHome::open(dir.join(RUNS_DIR), options.block_reads)?),
+        );
         let store = Self::new(options, files, Some(dir.to_owned()));
         if sled_dirs::any(dir)? {
             store.sled()?;

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use rhash_protocol::limits::VALUE_BYTES_MAX;
 
 use crate::{
-    cold::{ColdError, ColdOptions, Faults},
+    cold::{BlockReads, ColdError, ColdOptions, Faults},
     data_dir::DataDirError,
     governor::Steps,
     key_hash::KeyHasher,
@@ -35,6 +35,8 @@ pub struct StoreConfig {
     pub read_threads: usize,
     /// Runs below this go to sled, others get a file.
     pub small_run_bytes: u64,
+    /// How blocks of run files are read.
+    pub block_reads: BlockReads,
     /// How safe a write is when it is answered, to a named table that has no durability of its own.
     /// Default: [`Durability::None`].
     pub durability: Durability,
@@ -81,6 +83,7 @@ impl StoreConfig {
                 .min(VALUE_BYTES_MAX),
             read_threads: 16,
             small_run_bytes: 1 << 20,
+            block_reads: BlockReads::Auto,
             durability: Durability::None,
             log_limit_bytes: log_limit_bytes(mem_limit_bytes),
             tiny: None,
@@ -162,6 +165,7 @@ impl StoreConfig {
     pub(super) fn cold_options(&self, hasher: &KeyHasher) -> ColdOptions {
         let mut options = ColdOptions::new(hasher.clone()).with_mem_limit(self.mem_limit_bytes);
         options.small_run_bytes = self.small_run_bytes;
+        options.block_reads = self.block_reads;
         options.disk_limit_bytes = self.disk_limit_bytes;
         options.faults = self.faults.clone();
         options

@@ -22,6 +22,7 @@ use super::{
     lookup::{Found, Hot, Lookup, Reached},
 };
 use crate::{
+    cold::direct,
     hot::{Value, WARMED_AT_ONCE},
     key_hash::KeyHash,
     pool::PoolBusy,
@@ -239,6 +240,19 @@ struct Asked {
 struct Begun {
     number: usize,
     reached: Reached,
+    /// It comes past the page cache.
+    is_direct: bool,
+}
+
+impl Begun {
+    /// One of a thread that begins reads through the page cache alone.
+    fn in_cache(number: usize, reached: Reached) -> Self {
+        Self {
+            number,
+            reached,
+            is_direct: false,
+        }
+    }
 }
 
 type Reply = oneshot::Sender<Result<PackedReply, TableError>>;
@@ -331,7 +345,7 @@ impl BatchRead {
             let Some(found) = waiting::never(|| self.table.read_alone(lookup, &mut reached)) else {
                 self.waits();
                 self.workers.fetch_add(1, Relaxed);
-                if self.submit(Some(Begun { number, reached })).is_err() {
+                if self.submit(Some(Begun::in_cache(number, reached))).is_err() {
                     self.take(number, lookup, Err(busy_error()));
                     self.leave();
                 }
@@ -358,7 +372,8 @@ impl BatchRead {
                 told.call_another();
             };
             let missing = &batch.table.shared.pool.missing;
-            missing.watch(|| waiting::telling(Arc::new(tell), || batch.work(first)));
+            let work = || direct::within(|| batch.work(first));
+            missing.watch(|| waiting::telling(Arc::new(tell), work));
         })
     }
 
@@ -419,9 +434,14 @@ impl BatchRead {
             let (number, lookup, found) = if let Some((number, lookup)) = next {
                 let mut reached = Reached::default();
                 let read = || self.read(lookup, &mut reached, false);
+                let directs = direct::begun_count();
                 let Some(found) = waiting::never(read) else {
                     self.waits();
-                    under_way.push_back(Begun { number, reached });
+                    under_way.push_back(Begun {
+                        number,
+                        reached,
+                        is_direct: direct::begun_count() > directs,
+                    });
                     continue;
                 };
                 (number, lookup, found)
@@ -449,13 +469,13 @@ impl BatchRead {
         reads
     }
 
-    /// For each block that the system takes in, the index was of use: so it stays while there is room for both.
+    /// For each block that the page cache takes in, the index was of use: so it stays while there is room for both.
     fn note_uses<'a>(&self, begun: impl Iterator<Item = &'a Begun>) {
         let looks_for_a_note = match self.table.shared.pool.missing.is_likely() {
             true => LOOKS_FOR_A_NOTE_MISSING,
             false => LOOKS_FOR_A_NOTE,
         };
-        for begun in begun {
+        for begun in begun.filter(|begun| !begun.is_direct) {
             if let Some(lookup) = self.asked.lookups.get(begun.number) {
                 lookup.note_use(begun.reached, looks_for_a_note);
             }

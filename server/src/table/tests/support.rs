@@ -8,7 +8,7 @@ use rhash_protocol::{
 };
 
 use crate::{
-    cold::Faults,
+    cold::{BlockReads, Faults},
     log::{Durability, LogFiles},
     store::{
         CheckReport, Opening, RepairReport, Store, StoreConfig, StoreError, Tiny, check, repair,
@@ -67,6 +67,8 @@ pub(super) fn open_logged_in(
 pub(super) fn open_faulty(dir: &Path) -> (Arc<Store>, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let mut config = config(Some(dir), tiny(64));
+    // What the page cache gives, and what is waited for, is counted.
+    config.block_reads = BlockReads::Cached;
     config.faults = Some(Arc::clone(&faults));
     (Store::open(config).expect("a store"), faults)
 }
@@ -95,6 +97,8 @@ pub(super) fn config(dir: Option<&Path>, tiny: Tiny) -> StoreConfig {
     config.tiny = Some(tiny);
     config.read_threads = 2;
     config.small_run_bytes = 3 * 1024;
+    // What tests write is in the page cache, so that they would never read past it by themselves.
+    config.block_reads = BlockReads::Direct;
     config.value_bytes_max = 256 * 1024;
     config
 }

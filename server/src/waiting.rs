@@ -57,6 +57,11 @@ pub(crate) fn is_refused() -> bool {
     RULE.with_borrow(|rule| matches!(rule, Rule::Never { refused: true }))
 }
 
+/// Whether a read must not wait.
+pub(crate) fn is_forbidden() -> bool {
+    RULE.with_borrow(|rule| matches!(rule, Rule::Never { .. }))
+}
+
 /// Whether it matters to anybody that a read waits.
 pub(crate) fn is_watched() -> bool {
     RULE.with_borrow(|rule| !matches!(rule, Rule::Wait))
@@ -111,6 +116,7 @@ mod tests {
         assert_eq!(never(|| 1), Some(1));
         assert_eq!(never(before_waiting), None);
         assert!(!is_watched() && before_waiting().is_ok());
+        assert!(never(is_forbidden) == Some(true) && !is_forbidden());
         let nested = never(|| (never(before_waiting), is_watched()));
         assert_eq!(nested, Some((None, true)), "only the inner one had to");
     }

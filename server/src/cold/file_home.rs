@@ -337,11 +337,9 @@ impl RunBytes for FileBytes {
             if direct::take(self.id, offset, buffer)? {
                 return Ok(());
             }
-            if self.begins_direct_read(offset, buffer.len()) {
+            // Who may wait now has perhaps begun the same read through the page cache before.
+            if waiting::is_forbidden() && self.begins_direct_read(offset, buffer.len()) {
                 waiting::before_waiting()?;
-                if direct::take(self.id, offset, buffer)? {
-                    return Ok(());
-                }
             }
         }
         let file = self.shared.open_files.get(&self.slot)?;

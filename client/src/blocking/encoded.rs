@@ -246,6 +246,11 @@ impl EncodedTable {
         self.ask(|core| async move { core.get(key.bytes).await })
     }
 
+    /// How a read of so many keys, if that is known, is best cut into pieces that overlap.
+    pub fn pieces(&self, keys: Option<usize>) -> Pieces {
+        self.core().pieces(keys)
+    }
+
     /// Asks for the values of keys, and does not wait for them: [`take_many`](Self::take_many) does.
     /// So a caller can prepare more keys, or use values that came before, while the server works.
     ///

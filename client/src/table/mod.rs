@@ -32,12 +32,12 @@ mod flush;
 mod scan;
 mod fetch;
 
-use self::flush::Failing;
 pub use self::{
     fetch::ByteStream,
     pieces::{PIECES_UNDER_WAY_MAX, Pieces},
     scan::ScanEntry,
 };
+use self::{flush::Failing, pieces::Pace};
 pub(crate) use self::{
     read::{Cached, Keep},
     read_many::{ManyRead, Values},
@@ -65,6 +65,8 @@ pub(crate) struct TableCore {
     pub(crate) policy: CachePolicy,
     /// Wakes those that wait for a batch's answer.
     changed: Notify,
+    /// How long reads of many keys take.
+    pace: Pace,
     state: Mutex<State>,
     /// Whether `state` has something that a call must look at first.
     is_troubled: AtomicBool,
@@ -94,6 +96,7 @@ impl TableCore {
             kind,
             policy,
             changed: Notify::new(),
+            pace: Pace::default(),
             state: Mutex::default(),
             is_troubled: AtomicBool::new(false),
         }

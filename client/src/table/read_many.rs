@@ -2,7 +2,7 @@
 //! things, such as asking for more keys, while the server works. What is taken at once is asked for in
 //! pieces, some of them ahead.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use rhash_protocol::{
@@ -43,6 +43,7 @@ pub(crate) struct ManyRead {
 #[derive(Debug)]
 struct Asked {
     keys: usize,
+    at: Instant,
     reply: PendingReply,
 }
 
@@ -79,6 +80,11 @@ impl ManyRead {
 }
 
 impl TableCore {
+    /// How a read of so many keys is best cut into pieces.
+    pub(crate) fn pieces(&self, keys: Option<usize>) -> Pieces {
+        Pieces::of(keys, &self.pace)
+    }
+
     /// What the cache says of keys, and which of them it does not know. Never waits.
     pub(crate) fn look_many(&self, keys: Vec<Vec<u8>>) -> Result<ManyRead> {
         self.check()?;
@@ -127,10 +133,11 @@ impl TableCore {
     ) -> Result<Values> {
         loop {
             self.ask_ahead(&mut read).await?;
-            let Some(Asked { keys, reply }) = read.asked.pop_front() else {
+            let Some(Asked { keys, at, reply }) = read.asked.pop_front() else {
                 return Ok(read.values);
             };
             let reply = self.client.pipeline.wait(reply, Patience::Bounded).await;
+            self.pace.note(keys, at.elapsed());
             let reply = self.take_note(reply)?;
             let answered = self.take_answer(&mut read, keys, &reply, keep).await?;
             if answered < keys {
@@ -148,7 +155,7 @@ impl TableCore {
         keep: Keep,
     ) -> Result<Vec<Option<Bytes>>> {
         let mut read = self.look_many(keys)?;
-        read.pieces = Pieces::of(Some(read.missing.len()));
+        read.pieces = self.pieces(Some(read.missing.len()));
         let read = self.begin_many(read).await?;
         let values = self.finish_many(read, keep).await?;
         Ok(values.into_iter().map(|(_, value)| value).collect())
@@ -210,6 +217,7 @@ impl TableCore {
         let reply = self.client.pipeline.send(request, Patience::Bounded);
         Ok(Asked {
             keys: count as usize,
+            at: Instant::now(),
             reply: reply.await?,
         })
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pyo3::{prelude::*, types::PyList};
-use rhash_client::blocking::encoded::{EncodedKey, Moment, Pieces};
+use rhash_client::blocking::encoded::{EncodedKey, Moment};
 
 use super::{Shared, many::Many};
 use crate::errors;
@@ -98,7 +98,7 @@ impl Shared {
     ) -> PyResult<Bound<'py, PyList>> {
         let mut many = Many::new(self, default);
         let mut piece = Vec::new();
-        let mut pieces = Pieces::of(keys.len().ok());
+        let mut pieces = self.table(keys.py())?.pieces(keys.len().ok());
         for key in keys.try_iter()? {
             piece.push(self.key(&key?)?);
             if piece.len() >= pieces.keys() {

@@ -1,7 +1,7 @@
 //! How many files this process may have open, and what that is shared out to.
 //!
 //! ```text
-//! a quarter   run files that are kept open, 256 at most
+//! a quarter   run files that are kept open, 512 at most
 //! a quarter   what is no connection: sled, the manifest, files being written, reads in flight, the
 //!             runtime, those who watch; 2,048 at most
 //! the rest    connections
@@ -14,7 +14,7 @@ use std::{fs, sync::LazyLock};
 /// What is assumed where the system does not say.
 const ASSUMED: usize = 1024;
 /// More run files need not be open at once: opening one costs less than reading a block.
-const RUN_FILES_MAX: usize = 256;
+const RUN_FILES_MAX: usize = 512;
 /// Nor is there more of the rest, however many files there may be.
 const OTHERS_MAX: usize = 2048;
 /// With fewer the server could not work.
@@ -78,8 +78,8 @@ mod tests {
             (0, CONNECTIONS_MIN),
             (256, 128),
             (1024, 512),
-            (20_000, 17_696),
-            (usize::MAX, (usize::MAX - 2304) as u64),
+            (20_000, 17_440),
+            (usize::MAX, (usize::MAX - 2560) as u64),
         ] {
             assert_eq!(connections_of(open_files_max), connections);
         }

@@ -10,11 +10,12 @@ use std::{
     sync::Arc,
 };
 
-/// Reads of a queue that are under way, or were not taken yet.
-pub(super) const READS_MAX: usize = 64;
+/// Reads of a queue that are under way, or were not forgotten yet: some more than one thread has under way at once. Each has
+/// a page, and there may be as many queues as threads that read.
+pub(super) const READS_MAX: usize = 40;
 
-/// The longest read: blocks of small records are one page.
-pub(super) const READ_BYTES_MAX: usize = 8192;
+/// The longest read: blocks of small records are one page, and others begin somewhere in it.
+pub(super) const READ_BYTES_MAX: usize = 2 * size_of::<Page>();
 
 /// So many reads are given to the disk by one call, which costs as much as several of them.
 const GIVEN_AT_ONCE: usize = 4;
@@ -42,7 +43,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Slot {
     /// Made by `Box`. The kernel writes into it while the read is under way.
-    buffer: NonNull<Buffer>,
+    buffer: NonNull<[Page]>,
     /// Stays open as long as the read may need it.
     file: Option<Arc<File>>,
     start: u64,
@@ -62,9 +63,22 @@ enum State {
     Forgotten,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C, align(4096))]
-struct Buffer([u8; READ_BYTES_MAX]);
+struct Page([u8; 4096]);
+
+/// Room for so many bytes.
+fn pages(bytes: usize) -> NonNull<[Page]> {
+    let pages = vec![Page([0; 4096]); bytes.div_ceil(size_of::<Page>())];
+    NonNull::from(Box::leak(pages.into_boxed_slice()))
+}
+
+impl Slot {
+    /// The bytes that the buffer has room for.
+    fn room(&self) -> usize {
+        self.buffer.len() * size_of::<Page>()
+    }
+}
 
 /// What the kernel is asked (`struct iocb`).
 #[derive(Debug, Default)]
@@ -129,12 +143,12 @@ impl Queue {
             // Of those that were forgotten some may be done.
             drop(self.take_events(0));
         }
+        let bytes = bytes.min(READ_BYTES_MAX);
         let number = match self.free.pop() {
             Some(number) => number,
             None if self.slots.len() < READS_MAX => {
-                let buffer = Box::new(Buffer([0; READ_BYTES_MAX]));
                 self.slots.push(Slot {
-                    buffer: NonNull::from(Box::leak(buffer)),
+                    buffer: pages(bytes),
                     file: None,
                     start: 0,
                     bytes: 0,
@@ -145,9 +159,14 @@ impl Queue {
             None => return None,
         };
         let slot = self.slots.get_mut(number)?;
+        if slot.room() < bytes {
+            let small = std::mem::replace(&mut slot.buffer, pages(bytes));
+            // SAFETY: made by `Box`, and the slot was free, so nobody has it any more.
+            drop(unsafe { Box::from_raw(small.as_ptr()) });
+        }
         slot.file = Some(Arc::clone(file));
         slot.start = start;
-        slot.bytes = bytes.min(READ_BYTES_MAX);
+        slot.bytes = bytes;
         slot.state = State::Gathered;
         self.gathered.push(number);
         if self.gathered.len() >= GIVEN_AT_ONCE {
@@ -169,8 +188,8 @@ impl Queue {
             let slot = self.slots.get(number)?;
             match slot.state {
                 State::Done(read) => {
-                    let bytes = read?.min(READ_BYTES_MAX);
-                    // SAFETY: the buffer is as long, was filled with zeros when it was made, and the kernel is done with it
+                    let bytes = read?.min(slot.room());
+                    // SAFETY: the buffer is that long, was filled with zeros when it was made, and the kernel is done with it
                     // until the slot is used again, for which this queue must be borrowed mutably.
                     return Some(unsafe {
                         std::slice::from_raw_parts(slot.buffer.as_ptr().cast(), bytes)
@@ -221,7 +240,7 @@ impl Queue {
                 data: number as u64,
                 opcode: OPCODE_READ,
                 file: file.as_raw_fd().cast_unsigned(),
-                buffer: slot.buffer.as_ptr().expose_provenance() as u64,
+                buffer: slot.buffer.cast::<u8>().as_ptr().expose_provenance() as u64,
                 bytes: slot.bytes as u64,
                 offset: slot.start.cast_signed(),
                 ..Control::default()

@@ -179,7 +179,7 @@ impl<K: Item<C>, V: Stored<C>, C: Codec> RemoteHash<K, V, C> {
         value.map(|value| decode_read::<V, C>(&value)).transpose()
     }
 
-    /// The values of several keys, in their order, with as few requests as possible.
+    /// The values of several keys, in their order; of many, in a few requests that overlap.
     ///
     /// # Errors
     /// As for [`get`](Self::get).

@@ -56,6 +56,9 @@ const LOOKS_FOR_A_NOTE: u64 = 8;
 /// The same where pages of indexes are missing, so that those that come stay.
 const LOOKS_FOR_A_NOTE_MISSING: u64 = 2;
 
+/// Of so many reads past the page cache one tells what of the index it used: they push nothing out, but what is written does.
+const DIRECT_READS_FOR_A_NOTE: usize = 4;
+
 /// What a slot takes beyond its value, for how long an answer will be.
 const SLOT_BYTES: usize = 9;
 
@@ -469,13 +472,17 @@ impl BatchRead {
         reads
     }
 
-    /// For each block that the page cache takes in, the index was of use: so it stays while there is room for both.
+    /// For each block that the page cache takes in, the index was of use: so it stays while there is room for both; and now
+    /// and then for the others.
     fn note_uses<'a>(&self, begun: impl Iterator<Item = &'a Begun>) {
-        let looks_for_a_note = match self.table.shared.pool.missing.is_likely() {
-            true => LOOKS_FOR_A_NOTE_MISSING,
-            false => LOOKS_FOR_A_NOTE,
+        let (looks_for_a_note, reads_for_a_note) = match self.table.shared.pool.missing.is_likely()
+        {
+            true => (LOOKS_FOR_A_NOTE_MISSING, 1),
+            false => (LOOKS_FOR_A_NOTE, DIRECT_READS_FOR_A_NOTE),
         };
-        for begun in begun.filter(|begun| !begun.is_direct) {
+        let is_noted =
+            |begun: &&Begun| !begun.is_direct || begun.number.is_multiple_of(reads_for_a_note);
+        for begun in begun.filter(is_noted) {
             if let Some(lookup) = self.asked.lookups.get(begun.number) {
                 lookup.note_use(begun.reached, looks_for_a_note);
             }

@@ -29,6 +29,9 @@ const READS_FOR_A_CACHED: u32 = 8;
 /// What the kernel wants offsets, lengths and addresses of such reads to be multiples of, whatever the disk.
 const ALIGNED_BYTES: u64 = 4096;
 
+/// After so many reads in a row that failed, this thread begins no more: the file system promises what it cannot do.
+const FAILURES_MAX: u32 = 16;
+
 thread_local! {
     static READS: RefCell<Reads> = const { RefCell::new(Reads::new()) };
 }
@@ -43,6 +46,8 @@ struct Reads {
     begun: VecDeque<Begun>,
     /// How many were begun so far.
     count: u64,
+    /// How many failed since the last one that did not.
+    failures: u32,
     /// How many blocks it was asked for that are not in the page cache.
     turn: u32,
 }
@@ -70,6 +75,7 @@ impl Reads {
             queue: Opened::NotYet,
             begun: VecDeque::new(),
             count: 0,
+            failures: 0,
             turn: 0,
         }
     }
@@ -139,7 +145,10 @@ pub(crate) fn begun_count() -> u64 {
 
 /// Whether this thread may begin one.
 pub(super) fn is_open() -> bool {
-    READS.with_borrow(|reads| reads.is_open && !matches!(reads.queue, Opened::Refused))
+    READS.with_borrow(|reads| {
+        let may_work = !matches!(reads.queue, Opened::Refused) && reads.failures < FAILURES_MAX;
+        reads.is_open && may_work
+    })
 }
 
 /// Whether a block that is not in the page cache is not one of the few that are read through it all the same.
@@ -197,10 +206,17 @@ pub(super) fn take(run: RunId, offset: u64, buffer: &mut [u8]) -> Result<bool, W
         let read = queue.wait(ticket);
         let skipped = (offset - start) as usize;
         let wanted = read.and_then(|bytes| bytes.get(skipped..)?.get(..buffer.len()));
-        if let Some(bytes) = wanted {
-            buffer.copy_from_slice(bytes);
+        match wanted {
+            Some(bytes) => {
+                buffer.copy_from_slice(bytes);
+                reads.failures = 0;
+                true
+            }
+            None => {
+                reads.failures = reads.failures.saturating_add(1);
+                false
+            }
         }
-        wanted.is_some()
     }))
 }
 

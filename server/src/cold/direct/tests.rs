@@ -134,6 +134,24 @@ fn what_the_file_does_not_have_is_not_made_up() {
 }
 
 #[test]
+fn a_thread_whose_reads_all_fail_begins_no_more() {
+    let pages = Pages::new();
+    let Some(file) = &pages.direct else { return };
+    let beyond = (PAGES + 7) * ALIGNED_BYTES;
+    let mut bytes = [0; 8];
+    within(|| {
+        for run in 0..u64::from(FAILURES_MAX) {
+            assert!(is_open(), "after {run}");
+            assert!(begin(run, beyond, 8, file));
+            assert_eq!(take(run, beyond, &mut bytes), Ok(false));
+        }
+        assert!(!is_open());
+        assert!(begin(0, 0, 8, file) && take(0, 0, &mut bytes) == Ok(true));
+        assert!(is_open(), "one that does not fail is trusted again");
+    });
+}
+
+#[test]
 fn reads_that_nobody_takes_are_in_nobody_s_way() {
     let pages = Pages::new();
     let Some(file) = &pages.direct else { return };

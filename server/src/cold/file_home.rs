@@ -266,6 +266,8 @@ impl Drop for FileSink {
 struct FileBytes {
     id: RunId,
     slot: Arc<FileSlot>,
+    /// The same file, for reads past the page cache.
+    direct_slot: Arc<FileSlot>,
     shared: Arc<Shared>,
     bytes: u64,
     map: Option<Mapped>,
@@ -279,10 +281,12 @@ impl FileBytes {
             .len();
         let map = (bytes >= MAPPED_BYTES_MIN).then(|| Mapped::new(&file, &path));
         let map = map.transpose()?;
+        let direct_slot = FileSlot::closed(path.clone(), direct::open);
         let slot = shared.open_files.insert(path, file);
         Ok(Self {
             id,
             slot,
+            direct_slot,
             shared: Arc::clone(shared),
             bytes,
             map,
@@ -305,8 +309,14 @@ impl FileBytes {
         {
             return false;
         }
-        let file = self.shared.open_files.get_direct(&self.slot);
-        file.is_some_and(|file| direct::begin(self.id, offset, bytes, &file))
+        match self.shared.open_files.get(&self.direct_slot) {
+            Ok(file) => direct::begin(self.id, offset, bytes, &file),
+            // If the file itself cannot be opened, the ordinary read says so.
+            Err(_no_direct_reads) => {
+                way.refuse();
+                false
+            }
+        }
     }
 }
 

@@ -1,25 +1,26 @@
 //! A bound on how many run files are open at once, however many runs there are.
 //!
 //! A run's file is opened when it is read, and closed again when enough others were opened after it. Reads past the page
-//! cache need one of their own, which goes with it.
+//! cache need a file of their own, in a slot of its own.
 
 use std::{
     collections::VecDeque,
     fs::File,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
 };
 
 use parking_lot::Mutex;
 
-use super::{direct, error::ColdError};
+use super::error::ColdError;
 
 /// The files that are open, in the order in which they were opened.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
     /// The most that are open at once, those of reads in flight aside.
     files_max: usize,
-    /// Each slot is here as often as it has files. Never held while a slot is locked.
+    /// Each slot that has a file is here once. Never held while a slot is locked.
     queue: Mutex<VecDeque<Weak<FileSlot>>>,
 }
 
@@ -27,19 +28,23 @@ pub(super) struct OpenFiles {
 #[derive(Debug)]
 pub(super) struct FileSlot {
     pub(super) path: PathBuf,
-    files: Mutex<Files>,
-}
-
-#[derive(Debug, Default)]
-struct Files {
-    file: Option<Arc<File>>,
-    direct: Option<Arc<File>>,
+    open: fn(&Path) -> io::Result<File>,
+    file: Mutex<Option<Arc<File>>>,
 }
 
 impl FileSlot {
+    /// A slot for a file that `open` opens when it is needed.
+    pub(super) fn closed(path: PathBuf, open: fn(&Path) -> io::Result<File>) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            open,
+            file: Mutex::default(),
+        })
+    }
+
     /// The slot's file, if it is open.
     pub(super) fn if_open(&self) -> Option<Arc<File>> {
-        self.files.lock().file.clone()
+        self.file.lock().clone()
     }
 }
 
@@ -56,10 +61,8 @@ impl OpenFiles {
     pub(super) fn insert(&self, path: PathBuf, file: File) -> Arc<FileSlot> {
         let slot = Arc::new(FileSlot {
             path,
-            files: Mutex::new(Files {
-                file: Some(Arc::new(file)),
-                direct: None,
-            }),
+            open: |path| File::open(path),
+            file: Mutex::new(Some(Arc::new(file))),
         });
         self.admit(&slot);
         slot
@@ -67,32 +70,19 @@ impl OpenFiles {
 
     /// The slot's file, opened if it is not.
     pub(super) fn get(&self, slot: &Arc<FileSlot>) -> Result<Arc<File>, ColdError> {
-        let mut held = slot.files.lock();
-        if let Some(file) = &held.file {
+        let mut held = slot.file.lock();
+        if let Some(file) = &*held {
             return Ok(Arc::clone(file));
         }
-        let file = File::open(&slot.path);
+        let file = (slot.open)(&slot.path);
         let file = Arc::new(file.map_err(|error| ColdError::io("open", &slot.path, error))?);
-        held.file = Some(Arc::clone(&file));
+        *held = Some(Arc::clone(&file));
         drop(held);
         self.admit(slot);
         Ok(file)
     }
 
-    /// The slot's file for reads past the page cache, opened if it is not; none where that cannot be.
-    pub(super) fn get_direct(&self, slot: &Arc<FileSlot>) -> Option<Arc<File>> {
-        let mut held = slot.files.lock();
-        if let Some(file) = &held.direct {
-            return Some(Arc::clone(file));
-        }
-        let file = Arc::new(direct::open(&slot.path).ok()?);
-        held.direct = Some(Arc::clone(&file));
-        drop(held);
-        self.admit(slot);
-        Some(file)
-    }
-
-    /// Takes note that the slot has one more file now, and closes those of the oldest if there are too many.
+    /// Takes note that the slot has a file now, and closes the oldest if there are too many.
     fn admit(&self, slot: &Arc<FileSlot>) {
         let mut queue = self.queue.lock();
         queue.push_back(Arc::downgrade(slot));
@@ -103,20 +93,18 @@ impl OpenFiles {
         };
         drop(queue);
         if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade()) {
-            *oldest.files.lock() = Files::default();
+            *oldest.file.lock() = None;
         }
     }
 
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        let mut slots: Vec<_> = self.queue.lock().iter().cloned().collect();
-        slots.sort_by_key(Weak::as_ptr);
-        slots.dedup_by_key(|slot| slot.as_ptr());
-        let files = |slot: Arc<FileSlot>| {
-            let files = slot.files.lock();
-            usize::from(files.file.is_some()) + usize::from(files.direct.is_some())
+        let is_open = |slot: &Weak<FileSlot>| {
+            slot.upgrade()
+                .is_some_and(|slot| slot.file.lock().is_some())
         };
-        slots.iter().filter_map(Weak::upgrade).map(files).sum()
+        let slots: Vec<_> = self.queue.lock().iter().cloned().collect();
+        slots.iter().filter(|slot| is_open(slot)).count()
     }
 }
 
@@ -147,11 +135,9 @@ mod tests {
                 .read_exact_at(&mut bytes, 0)
                 .unwrap();
             assert_eq!(bytes, number.to_le_bytes());
-            // Not every file system has such files.
-            drop(files.get_direct(slot));
             assert!(files.count() <= FILES_MAX);
         }
-        assert!(files.count() > FILES_MAX / 2);
+        assert_eq!(files.count(), FILES_MAX);
         drop(slots);
         assert_eq!(files.count(), 0);
     }

@@ -33,6 +33,8 @@ pub(in crate::cold) struct Way {
     rule: BlockReads,
     asked: Moment,
     is_direct: AtomicBool,
+    /// When a file could not be opened for it.
+    refused: Moment,
 }
 
 impl Way {
@@ -41,7 +43,13 @@ impl Way {
             rule,
             asked: Moment::default(),
             is_direct: AtomicBool::new(false),
+            refused: Moment::default(),
         }
+    }
+
+    /// A file could not be opened for direct reads, as on file systems that have none: not to be tried for each block.
+    pub(in crate::cold) fn refuse(&self) {
+        self.refused.note();
     }
 
     /// Whether what the page cache has is read past it, too.
@@ -51,6 +59,9 @@ impl Way {
 
     /// Whether blocks of so many bytes of runs are to be read past the page cache.
     pub(in crate::cold) fn is_direct(&self, run_bytes: u64) -> bool {
+        if self.refused.was_within(GOOD_FOR) {
+            return false;
+        }
         match self.rule {
             BlockReads::Cached => false,
             BlockReads::Direct => true,
@@ -78,6 +89,9 @@ mod tests {
         assert!(!Way::new(BlockReads::Cached).is_direct(u64::MAX));
         assert!(Way::new(BlockReads::Direct).is_direct(0));
         assert!(!Way::new(BlockReads::Auto).is_direct(0));
+        let refused = Way::new(BlockReads::Direct);
+        refused.refuse();
+        assert!(!refused.is_direct(0), "not before a while");
         let is_known = page_cache::may_hold_bytes().is_some();
         assert_eq!(Way::new(BlockReads::Auto).is_direct(u64::MAX), is_known);
     }

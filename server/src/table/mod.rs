@@ -10,6 +10,7 @@ mod check;
 mod write;
 mod lookup;
 mod read;
+mod batch_read;
 mod stream;
 mod scan;
 mod count;

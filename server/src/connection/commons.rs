@@ -7,18 +7,19 @@
 //! that what is short never waits for what is long.
 
 use std::{
-    pin::pin,
+    collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::{self, OwnedMutexGuard, oneshot};
 
-use crate::{counters::Waiting, store::BufferAccount};
+use crate::store::BufferAccount;
 
-/// Room is counted in units, since permits are counted in 32 bits.
+/// Room is counted in units, so that a few bytes more or less are no matter for all.
 pub(crate) const UNIT_BYTES: usize = 4 * 1024;
 
 /// The most units: 1 GiB.
@@ -27,18 +28,55 @@ const UNITS_MAX: usize = 1 << 18;
 /// A bounded amount of memory.
 #[derive(Debug)]
 pub(crate) struct Commons {
-    units: Arc<Semaphore>,
+    pool: Arc<Mutex<Pool>>,
     units_max: usize,
     /// Of those that take what they need at once.
-    overdraft: Arc<Mutex<()>>,
+    overdraft: Arc<sync::Mutex<()>>,
     /// Of those that take it part by part.
-    overdraft_in_parts: Arc<Mutex<()>>,
-    /// Tells one of those who wait that units are free again.
-    freed: Arc<Notify>,
-    waiting: AtomicUsize,
+    overdraft_in_parts: Arc<sync::Mutex<()>>,
     /// How many have had to wait.
     waits: AtomicU64,
     account: BufferAccount,
+}
+
+/// The units that are free, and who waits for some.
+#[derive(Debug, Default)]
+struct Pool {
+    free: usize,
+    /// From the one that needs fewest; of those that need as many, from the one that came first.
+    ///
+    /// IMPORTANT: whoever can have its units is handed them, and nobody else is woken. If all looked
+    /// for themselves whenever an answer has left, each answer would wait for all who wait.
+    waiting: BTreeMap<(usize, u64), Waiter>,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    need: Need,
+    taker: oneshot::Sender<Share>,
+}
+
+/// What somebody needs.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    /// So many units are taken
+    units: usize,
+    /// where so many are free.
+    of_free: usize,
+}
+
+/// A place among those who wait, left when this is dropped.
+struct Place<'a> {
+    pool: &'a Mutex<Pool>,
+    key: (usize, u64),
+    handed: oneshot::Receiver<Share>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.pool.lock().waiting.remove(&self.key);
+    }
 }
 
 /// Room that was taken, given back when it is dropped.
@@ -53,16 +91,64 @@ pub(crate) enum Share {
 /// Units that were taken.
 #[derive(Debug)]
 pub(crate) struct Units {
-    permit: Option<OwnedSemaphorePermit>,
-    freed: Arc<Notify>,
+    units: usize,
+    pool: Arc<Mutex<Pool>>,
 }
 
 impl Drop for Units {
     fn drop(&mut self) {
-        // IMPORTANT: free before it is told, or who is told would look too early.
-        drop(self.permit.take());
-        // All of them: the one that would be told may need more than this.
-        self.freed.notify_waiters();
+        self.pool.lock().free += self.units;
+        hand_out(&self.pool);
+    }
+}
+
+/// Hands units to those who wait, for as long as there are enough for one of them.
+fn hand_out(pool: &Arc<Mutex<Pool>>) {
+    while let Some((taker, share)) = take_for_first(pool) {
+        // One that has left its place this moment gives them back.
+        drop(taker.send(share));
+    }
+}
+
+fn take_for_first(pool: &Arc<Mutex<Pool>>) -> Option<(oneshot::Sender<Share>, Share)> {
+    let mut inside = pool.lock();
+    let first = inside.waiting.first_entry()?;
+    let need = first.get().need;
+    // Whoever comes after it needs as many at least.
+    if need.of_free > inside.free {
+        return None;
+    }
+    let (_, waiter) = inside.waiting.pop_first()?;
+    let share = inside.take(need, pool)?;
+    Some((waiter.taker, share))
+}
+
+impl Pool {
+    /// Takes units where enough are free.
+    fn take(&mut self, need: Need, own: &Arc<Mutex<Self>>) -> Option<Share> {
+        if self.free < need.of_free {
+            return None;
+        }
+        self.free -= need.units;
+        Some(Share::Units {
+            _units: Units {
+                units: need.units,
+                pool: Arc::clone(own),
+            },
+        })
+    }
+
+    /// Waits among the others, in a place that `own` has.
+    fn wait<'a>(&mut self, need: Need, own: &'a Mutex<Self>) -> Place<'a> {
+        let (taker, handed) = oneshot::channel();
+        let key = (need.of_free, self.next_number);
+        self.next_number += 1;
+        self.waiting.insert(key, Waiter { need, taker });
+        Place {
+            pool: own,
+            key,
+            handed,
+        }
     }
 }
 
@@ -71,118 +157,96 @@ impl Commons {
     pub(crate) fn new(bytes: u64, account: BufferAccount) -> Self {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let units_max = (bytes / UNIT_BYTES).clamp(1, UNITS_MAX);
+        let pool = Pool {
+            free: units_max,
+            ..Pool::default()
+        };
         Self {
-            units: Arc::new(Semaphore::new(units_max)),
+            pool: Arc::new(Mutex::new(pool)),
             units_max,
             overdraft: Arc::default(),
             overdraft_in_parts: Arc::default(),
-            freed: Arc::default(),
-            waiting: AtomicUsize::new(0),
             waits: AtomicU64::new(0),
             account,
         }
     }
 
-    /// Takes room for `bytes` if there is some now, and as much again for others: whoever takes much
-    /// and then stands still leaves room for those who need little.
-    pub(crate) fn try_take(&self, bytes: usize) -> Option<Share> {
+    /// What `bytes` need: as much again is left for others, so that whoever takes much and then stands
+    /// still leaves room for those who need little.
+    fn need(&self, bytes: usize) -> Need {
         let units = bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max);
         let left = match units {
             1 => 0,
             units => units.min(self.units_max - units),
         };
-        if self.units.available_permits() < units + left {
-            return None;
+        Need {
+            units,
+            of_free: units + left,
         }
-        self.try_take_units(units)
     }
 
-    /// Takes room for one more part of what has `held_bytes` already, if all parts together leave as
-    /// much as they take: however many take part after part, there is room for what is short.
-    fn try_take_part(&self, held_bytes: usize, bytes: usize) -> Option<Share> {
-        let units = bytes.div_ceil(UNIT_BYTES).max(1);
-        let held = held_bytes.div_ceil(UNIT_BYTES);
-        let needed = units.saturating_mul(2).saturating_add(held);
-        if self.units.available_permits() < needed {
-            return None;
-        }
-        self.try_take_units(units)
-    }
-
-    fn try_take_units(&self, units: usize) -> Option<Share> {
-        let permits = u32::try_from(units).ok()?;
-        let permit = Arc::clone(&self.units).try_acquire_many_owned(permits);
-        permit.ok().map(|permit| Share::Units {
-            _units: Units {
-                permit: Some(permit),
-                freed: Arc::clone(&self.freed),
-            },
-        })
+    /// Takes room for `bytes` if there is some now.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<Share> {
+        self.pool.lock().take(self.need(bytes), &self.pool)
     }
 
     /// Waits until there is room for `bytes`, or until it may overdraw. Cancel safe.
     ///
-    /// Those who wait stand in no line: one that needs much would keep those from room who need
-    /// little. It is sure to overdraw, in its turn.
+    /// Those who need much keep no room from those who need little and come after them. They are sure
+    /// to overdraw, in their turn.
     pub(crate) async fn take(&self, bytes: usize) -> Share {
-        self.wait_for(&self.overdraft, || self.try_take(bytes))
-            .await
+        self.wait_for(self.need(bytes), &self.overdraft).await
     }
 
-    /// The same for one more part of what has `held_bytes` already.
+    /// The same for one more part of what has `held_bytes` already: all parts together leave as much as
+    /// they take, and however many take part after part, there is room for what is short.
     pub(crate) async fn take_part(&self, held_bytes: usize, bytes: usize) -> Share {
-        let try_take = || self.try_take_part(held_bytes, bytes);
-        self.wait_for(&self.overdraft_in_parts, try_take).await
+        let units = bytes.div_ceil(UNIT_BYTES).max(1);
+        let held = held_bytes.div_ceil(UNIT_BYTES);
+        let need = Need {
+            units,
+            of_free: units.saturating_mul(2).saturating_add(held),
+        };
+        self.wait_for(need, &self.overdraft_in_parts).await
     }
 
-    async fn wait_for(
-        &self,
-        overdraft: &Arc<Mutex<()>>,
-        try_take: impl Fn() -> Option<Share>,
-    ) -> Share {
-        if let Some(share) = try_take() {
-            return share;
-        }
-        let _waiting = Waiting::among(&self.waiting);
+    async fn wait_for(&self, need: Need, overdraft: &Arc<sync::Mutex<()>>) -> Share {
+        let mut place = {
+            let mut pool = self.pool.lock();
+            match pool.take(need, &self.pool) {
+                Some(share) => return share,
+                None => pool.wait(need, &self.pool),
+            }
+        };
         self.waits.fetch_add(1, Relaxed);
-        let mut overdraft = pin!(Arc::clone(overdraft).lock_owned());
-        loop {
-            let mut freed = pin!(self.freed.notified());
-            // From here on no news is missed.
-            freed.as_mut().enable();
-            if let Some(share) = try_take() {
-                return share;
-            }
-            tokio::select! {
-                biased;
-                () = freed => {}
-                guard = &mut overdraft => return Share::Overdraft { _guard: guard },
-            }
+        tokio::select! {
+            biased;
+            Ok(share) = &mut place.handed => share,
+            guard = Arc::clone(overdraft).lock_owned() => Share::Overdraft { _guard: guard },
         }
     }
 
     /// Whether some wait for room, so that nobody should keep what is not needed.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+        !self.pool.lock().waiting.is_empty()
     }
 
     /// Whether nobody has any of it.
     #[cfg(test)]
     pub(crate) fn is_untouched(&self) -> bool {
-        self.units.available_permits() == self.units_max
+        self.pool.lock().free == self.units_max
             && self.overdraft.try_lock().is_ok()
             && self.overdraft_in_parts.try_lock().is_ok()
     }
 
     /// What is free of it.
     pub(crate) fn free_bytes(&self) -> usize {
-        self.units.available_permits() * UNIT_BYTES
+        self.pool.lock().free * UNIT_BYTES
     }
 
     /// What is taken of it, but for what one may overdraw.
     pub(crate) fn taken_bytes(&self) -> u64 {
-        let free = self.units.available_permits();
-        (self.units_max.saturating_sub(free) * UNIT_BYTES) as u64
+        (self.units_max * UNIT_BYTES - self.free_bytes()) as u64
     }
 
     /// How often somebody had to wait for it.
@@ -192,7 +256,7 @@ impl Commons {
 
     /// Whether at least half of it is free.
     pub(crate) fn is_roomy(&self) -> bool {
-        self.units.available_permits() >= self.units_max / 2
+        self.pool.lock().free >= self.units_max / 2
     }
 }
 
@@ -281,6 +345,42 @@ mod tests {
         assert!(matches!(short_of_room, Share::Overdraft { .. }));
         assert!(!commons.is_wanted());
         drop(overdraft);
+    }
+
+    // All who waited were once woken whenever anybody gave back anything.
+    #[tokio::test]
+    async fn units_are_handed_to_the_one_that_can_have_them_and_nobody_else_is_woken() {
+        let commons = commons(16 * UNIT_BYTES as u64);
+        let most = commons.take(8 * UNIT_BYTES).await;
+        let mut few: Vec<Share> = Vec::new();
+        for _ in 0..8 {
+            few.push(commons.take(UNIT_BYTES).await);
+        }
+        let overdrawn = commons.take(UNIT_BYTES).await;
+        let mut waiting: Vec<_> = [4, 2, 2]
+            .map(|units| tokio_test::task::spawn(commons.take(units * UNIT_BYTES)))
+            .into();
+        for take in &mut waiting {
+            assert!(take.poll().is_pending());
+        }
+        // Three are too few for any of them, the fourth is enough for who needs two and came first.
+        for _ in 0..3 {
+            drop(few.pop());
+        }
+        assert!(waiting.iter().all(|take| !take.is_woken()));
+        drop(few.pop());
+        assert_eq!(
+            waiting
+                .iter()
+                .map(|take| take.is_woken())
+                .collect::<Vec<_>>(),
+            [false, true, false]
+        );
+        // One that has gone leaves what it was handed to the next.
+        drop(waiting.remove(1));
+        assert!(waiting[1].is_woken() && !waiting[0].is_woken());
+        drop((waiting, few, most, overdrawn));
+        assert!(commons.is_untouched() && !commons.is_wanted());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     access::Access,
-    connection::{Commons, Strangers},
+    connection::{Commons, Line, Strangers},
     limits::{self, Limit, Limits, Reached, Used},
     session::{Holders, Session, Sessions, UNSETTLED_MAX},
     store::{self, Store},
@@ -54,6 +55,10 @@ pub(crate) struct Hub {
     pub(crate) requests_room: Arc<Commons>,
     /// What the answers to all connections may take.
     pub(crate) answers_room: Arc<Commons>,
+    /// Where connections wait for their next turn that ask for much.
+    pub(crate) line: Arc<Line>,
+    /// Where they wait for it who come, or say hello, or go.
+    pub(crate) comings_and_goings: Line,
     /// How long connections may take to finish when the server stops.
     pub(crate) drain_time: Duration,
     pub(crate) limits: Limits,
@@ -101,6 +106,7 @@ impl Hub {
         let room = |bytes| Arc::new(Commons::new(bytes, parts.store.buffer_account()));
         let requests_room = room(limits.requests_in_flight_bytes);
         let answers_room = room(limits.answers_in_flight_bytes);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         let sessions = Arc::new(Sessions::new(parts.lease, limits.sessions));
         let holders = Holders::default();
         sessions.restore(&parts.store, &parts.access, &holders);
@@ -113,6 +119,8 @@ impl Hub {
             requests_room,
             answers_room,
             strangers: Strangers::new(limits.connections_before_hello),
+            line: Arc::new(Line::new(cores)),
+            comings_and_goings: Line::new(1),
             drain_time: parts.drain_time,
             limits,
             reached: Reached::default(),

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{sleep, timeout},
 };
 
@@ -13,6 +13,9 @@ use crate::{connection, hub::Hub, limits::Limit};
 
 /// After a failed accept (no file descriptors, say), the listener waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// So many connections are taken at once before others have their turn.
+const ACCEPTED_AT_ONCE: usize = 16;
 
 /// The most connections beyond the limit that are being told so; others are closed without a word.
 const REFUSALS_MAX: usize = 16;
@@ -23,7 +26,12 @@ pub(crate) async fn listen(listener: TcpListener, hub: Arc<Hub>) {
     let mut stopping = hub.stopping.clone();
     let mut connections = JoinSet::new();
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let mut at_once = 0;
     loop {
+        at_once += 1;
+        if at_once % ACCEPTED_AT_ONCE == 0 {
+            yield_now().await;
+        }
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => break,
             Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,

@@ -13,19 +13,13 @@ mod pace;
 mod intake;
 mod socket;
 mod secure;
+mod stint;
 mod strangers;
 mod outbox;
 mod opening;
 pub(crate) mod stream;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rhash_protocol::{
@@ -44,6 +38,7 @@ use tokio::{
 
 pub(crate) use commons::Commons;
 pub(crate) use outbox::Outgoing;
+pub(crate) use stint::Line;
 pub(crate) use strangers::Strangers;
 pub(crate) use window::{ANSWER_BYTES_MAX, LOOKUP_BYTES, Room, Window};
 
@@ -59,6 +54,7 @@ use opening::{Opened, Refused};
 use outbox::Patience;
 use pace::Pace;
 use socket::{Sink, Source};
+use stint::Stint;
 
 /// A connection that is quiet for this long gives back the room that it needed for long frames.
 const QUIET: Duration = Duration::from_secs(2);
@@ -75,12 +71,6 @@ const LONG_REQUESTS_MAX: usize = 4;
 
 /// The most values that a connection may be sent as streams at once.
 const STREAMS_MAX: usize = 16;
-
-/// After so many bytes of requests a connection lets the others have its thread.
-const TURN_BYTES: usize = 16 * 1024;
-
-/// So many bytes of answers take as long as one of requests.
-const ANSWER_BYTES_PER_TURN_BYTE: usize = 4;
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -104,6 +94,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     let counted = hub.count_connection();
     let mut stranger = hub.strangers.add();
     opening::prepare(&stream);
+    hub.comings_and_goings.turn().await;
     let split = tokio::select! {
         split = secure::secure(stream, &hub) => split,
         () = stranger.displaced() => Err(Refused {
@@ -194,8 +185,9 @@ async fn run(lines: Lines, opened: Opened, hub: &Arc<Hub>, peer: SocketAddr) {
         ],
         window: Arc::clone(&window),
     };
+    let stint = Stint::new(Arc::clone(&hub.line));
     let mut writing = tokio::spawn(async move {
-        let written = outbox::write_out(&mut writer, queue, notices, patience).await;
+        let written = outbox::write_out(&mut writer, queue, notices, patience, stint).await;
         // A writer that failed goes at once, so that the peer sees the end.
         written.map(|()| writer)
     });
@@ -207,11 +199,12 @@ async fn run(lines: Lines, opened: Opened, hub: &Arc<Hub>, peer: SocketAddr) {
         window,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         held_back: None,
-        turn_bytes: AtomicUsize::new(0),
+        stint: Stint::new(Arc::clone(&hub.line)),
         stop: attachment.stop(),
     };
     let end = clerk.take_requests(&mut reader, received).await;
     tracing::debug!(%peer, session = clerk.session.id(), ?end, "a connection ends");
+    hub.comings_and_goings.turn().await;
     // The clerk's end of the queue goes; the queue ends with the last read that is under way.
     drop(clerk);
     if matches!(end, End::TakenOver) {
@@ -261,9 +254,7 @@ pub(crate) struct Clerk {
     pub(crate) streams: Arc<Semaphore>,
     /// Takes answers that wait for the log, once there were any.
     pub(crate) held_back: Option<mpsc::Sender<HeldBack>>,
-    /// What was taken since it last let others have its thread, and a part of what was answered. Changed
-    /// by the connection's task alone.
-    turn_bytes: AtomicUsize,
+    stint: Stint,
     /// Says when another connection takes the session up, or when it is revoked.
     stop: watch::Receiver<Stop>,
 }
@@ -346,22 +337,8 @@ impl Clerk {
                 intake.room.release();
             }
         }
-        self.let_others_go_on(frame_bytes).await;
+        self.stint.took(frame_bytes).await;
         Ok(())
-    }
-
-    /// Lets others have the thread after enough of `bytes`.
-    ///
-    /// A client that loads always has the next request ready. Its connection would keep this thread for
-    /// tens of milliseconds, and no other thread may be looking at the sockets.
-    async fn let_others_go_on(&self, bytes: usize) {
-        let taken = self.turn_bytes.load(Relaxed).saturating_add(bytes);
-        let is_over = taken >= TURN_BYTES;
-        self.turn_bytes
-            .store(if is_over { 0 } else { taken }, Relaxed);
-        if is_over {
-            tokio::task::yield_now().await;
-        }
     }
 
     /// Ends a connection that has asked for nothing for too long, and owes no answer.
@@ -414,8 +391,7 @@ impl Clerk {
         let bytes = outgoing.body.len();
         let sent = self.unless_stopped(self.outbox.send(outgoing)).await?;
         sent.map_err(|_writer_is_gone| End::Closed)?;
-        self.let_others_go_on(bytes / ANSWER_BYTES_PER_TURN_BYTE)
-            .await;
+        self.stint.gave(bytes).await;
         Ok(())
     }
 

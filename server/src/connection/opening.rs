@@ -104,6 +104,7 @@ pub(super) async fn open(
             text: "the server is stopping".to_owned(),
         })),
     };
+    hub.comings_and_goings.turn().await;
     let opened = match hello {
         Ok(hello) => match hub.access.admit(&hello.token) {
             Some(grant) => take(&hello, grant, hub)

@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Commons,
     pace::{Pace, SPELL_BYTES_MIN, SPELL_SHARE},
+    stint::Stint,
     window::{Room, Window},
 };
 use crate::session::Notices;
@@ -52,13 +53,18 @@ pub(crate) async fn write_out<W>(
     mut queue: mpsc::Receiver<Outgoing>,
     notices: Arc<Notices>,
     mut patience: Patience,
+    stint: Stint,
 ) -> Result<(), ConnectionError>
 where
     W: AsyncWrite + Unpin,
 {
     loop {
         match queue.try_recv() {
-            Ok(outgoing) => patience.keep(write(writer, outgoing)).await?,
+            Ok(outgoing) => {
+                let bytes = outgoing.body.len();
+                patience.keep(write(writer, outgoing)).await?;
+                stint.gave(bytes).await;
+            }
             Err(TryRecvError::Disconnected) => return writer.flush().await,
             Err(TryRecvError::Empty) => {
                 patience.keep(writer.flush()).await?;
@@ -172,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        connection::{commons::Share, socket::Meter},
+        connection::{Line, commons::Share, socket::Meter},
         session::Holders,
         store::BufferAccount,
     };
@@ -187,6 +193,10 @@ mod tests {
             rooms: [commons(), commons()],
             window: Arc::new(Window::new(0, commons())),
         }
+    }
+
+    fn stint() -> Stint {
+        Stint::new(Arc::new(Line::new(1)))
     }
 
     // A peer that stops reading once held up all who waited for room to send a request in.
@@ -211,7 +221,7 @@ mod tests {
             let written = tokio::select! {
                 biased;
                 _ = &mut third => unreachable!("all room is taken"),
-                written = write_out(&mut writer, queue, Arc::default(), patience) => written,
+                written = write_out(&mut writer, queue, Arc::default(), patience, stint()) => written,
             };
             let error = written.unwrap_err();
             let cause = std::error::Error::source(&error).unwrap().to_string();
@@ -238,7 +248,7 @@ mod tests {
         drop(sender);
         let mut written = Vec::new();
         let mut writer = FrameWriter::new(&mut written);
-        write_out(&mut writer, queue, Arc::default(), patience())
+        write_out(&mut writer, queue, Arc::default(), patience(), stint())
             .await
             .unwrap();
         let response = FrameKind::Response;
@@ -263,7 +273,7 @@ mod tests {
         drop(sender);
         let mut written = Vec::new();
         let mut writer = FrameWriter::new(&mut written);
-        write_out(&mut writer, queue, notices, patience())
+        write_out(&mut writer, queue, notices, patience(), stint())
             .await
             .unwrap();
         assert_eq!(kinds(&written).await.pop(), Some((FrameKind::Notice, 0)));

@@ -25,7 +25,7 @@ pub(super) async fn secure(stream: TcpStream, hub: &Hub) -> Result<(Source, Sink
     };
     let begun = async {
         match peek_tls(&stream).await {
-            Ok(true) => {}
+            Ok(true) => hub.comings_and_goings.turn().await,
             Ok(false) => {
                 let text = "this port speaks TLS; connect to rhash+tls://HOST:PORT";
                 tell(stream, hub, text).await;

@@ -170,13 +170,18 @@ impl Server {
         if !is_this_host(local_addr.ip()) && !hub.access.asks_for_tokens() {
             tracing::warn!("everybody who reaches this port can read, change and free all tables");
         }
+        let start = listener::start(listener, Arc::clone(&hub));
+        let listener = start.map_err(|source| ServerError::Listen {
+            address: local_addr.to_string(),
+            source,
+        })?;
         Ok(Handle {
             local_addr,
             metrics_addr,
             watchers,
             stopping,
             reaper: tokio::spawn(Arc::clone(&hub).reap()),
-            listener: tokio::spawn(listener::listen(listener, Arc::clone(&hub))),
+            listener,
             hub,
             store,
         })

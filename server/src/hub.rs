@@ -64,7 +64,7 @@ pub(crate) struct Hub {
     pub(crate) limits: Limits,
     pub(crate) reached: Reached,
     /// The connections that have not said hello.
-    pub(crate) strangers: Strangers,
+    pub(crate) strangers: Arc<Strangers>,
     pub(crate) mem_limit_bytes: u64,
     pub(crate) value_bytes_max: usize,
     pub(crate) memory_only: bool,
@@ -118,7 +118,7 @@ impl Hub {
             holders,
             requests_room,
             answers_room,
-            strangers: Strangers::new(limits.connections_before_hello),
+            strangers: Arc::new(Strangers::new(limits.connections_before_hello)),
             line: Arc::new(Line::new(cores)),
             comings_and_goings: Line::new(1),
             drain_time: parts.drain_time,

@@ -39,18 +39,18 @@ use tokio::{
 pub(crate) use commons::Commons;
 pub(crate) use outbox::Outgoing;
 pub(crate) use stint::Line;
-pub(crate) use strangers::Strangers;
+pub(crate) use strangers::{Stranger, Strangers};
 pub(crate) use window::{ANSWER_BYTES_MAX, LOOKUP_BYTES, Room, Window};
 
 use crate::{
     dispatch::HeldBack,
-    hub::Hub,
+    hub::{ConnectionCount, Hub},
     limits::Limit,
     session::{Desk, Session, Stop},
 };
 use assembly::{AssemblyRoom, Incoming};
 use intake::{Intake, assembly_failed, connection_failed, taken_away};
-use opening::{Opened, Refused};
+use opening::{Arrival, Opened, Refused};
 use outbox::Patience;
 use pace::Pace;
 use socket::{Sink, Source};
@@ -89,14 +89,40 @@ pub(crate) enum End {
     Failed(WireError),
 }
 
+/// A connection that has something to say, or is to be told something.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// Of no runtime.
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) stranger: Stranger,
+    /// When it came.
+    pub(crate) since: Instant,
+    pub(crate) counted: ConnectionCount,
+}
+
 /// Serves a connection to its end.
-pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
-    let counted = hub.count_connection();
-    let mut stranger = hub.strangers.add();
-    opening::prepare(&stream);
+pub(crate) async fn serve(guest: Guest, hub: Arc<Hub>) {
+    let Guest {
+        stream,
+        peer,
+        mut stranger,
+        since,
+        counted,
+    } = guest;
     hub.comings_and_goings.turn().await;
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%peer, %error, "a connection could not be served");
+            return;
+        }
+    };
+    opening::prepare(&stream);
     let split = tokio::select! {
-        split = secure::secure(stream, &hub) => split,
+        // In the clear it is done at once, and one that has to go is told so.
+        biased;
+        split = secure::secure(stream, &hub, hello_left(&hub, since)) => split,
         () = stranger.displaced() => Err(Refused {
             reason: "others came after it that say no hello".to_owned(),
         }),
@@ -111,7 +137,12 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     let (received, sent) = (source.meter(), sink.meter());
     let mut reader = FrameReader::new(source);
     let mut writer = FrameWriter::new(sink);
-    match opening::open(&mut reader, &mut writer, &hub, peer.ip(), &mut stranger).await {
+    let arrival = Arrival {
+        peer: peer.ip(),
+        stranger: &mut stranger,
+        hello_left: hello_left(&hub, since),
+    };
+    match opening::open(&mut reader, &mut writer, &hub, arrival).await {
         Ok(opened) => {
             drop(stranger);
             reader.limit_frames(usize::try_from(hub.limits.frame_bytes).unwrap_or(usize::MAX));
@@ -128,6 +159,11 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     drop(counted);
 }
 
+/// How much longer one that came then may take to say hello.
+fn hello_left(hub: &Hub, since: Instant) -> Duration {
+    hub.limits.hello_time.saturating_sub(since.elapsed())
+}
+
 /// Tells a connection that it is one too many, by TLS where the server speaks that: a client that was
 /// told in the clear would take this for a port without TLS.
 pub(crate) async fn refuse(stream: TcpStream, hub: &Hub) {
@@ -139,7 +175,9 @@ pub(crate) async fn refuse(stream: TcpStream, hub: &Hub) {
         ),
     };
     let told = async {
-        let (mut source, sink) = secure::secure(stream, hub).await.ok()?;
+        let (mut source, sink) = secure::secure(stream, hub, hub.limits.hello_time)
+            .await
+            .ok()?;
         let mut writer = FrameWriter::new(sink);
         handshake::send_refusal(&mut writer, &refusal).await.ok()?;
         writer.shutdown().await.ok()?;

@@ -44,6 +44,14 @@ pub(super) struct Refused {
     pub(super) reason: String,
 }
 
+/// Who comes.
+#[derive(Debug)]
+pub(super) struct Arrival<'a> {
+    pub(super) peer: IpAddr,
+    pub(super) stranger: &'a mut Stranger,
+    pub(super) hello_left: Duration,
+}
+
 /// A connection's session, and its desk.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -71,12 +79,15 @@ pub(super) async fn open(
     reader: &mut FrameReader<Source>,
     writer: &mut FrameWriter<Sink>,
     hub: &Arc<Hub>,
-    peer: IpAddr,
-    stranger: &mut Stranger<'_>,
+    arrival: Arrival<'_>,
 ) -> Result<Opened, Refused> {
     let mut stopping = hub.stopping.clone();
-    let hello_time = hub.limits.hello_time;
-    let greeting = timeout(hello_time, handshake::receive_hello(reader));
+    let Arrival {
+        peer,
+        stranger,
+        hello_left,
+    } = arrival;
+    let greeting = timeout(hello_left, handshake::receive_hello(reader));
     let hello = tokio::select! {
         greeting = greeting => match greeting {
             Ok(Ok(hello)) => Ok(hello),
@@ -85,7 +96,7 @@ pub(super) async fn open(
                 hub.reached.count(Limit::HelloTime);
                 Err(Some(WireError {
                     code: ErrorCode::BadRequest,
-                    text: format!("no hello within {} s", hello_time.as_secs_f64()),
+                    text: format!("no hello within {} s", hub.limits.hello_time.as_secs_f64()),
                 }))
             }
         },

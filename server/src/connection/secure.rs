@@ -18,8 +18,12 @@ use crate::{access::Turn, hub::Hub, limits::Limit, tls::begins_tls};
 /// A peer whose first bytes come one by one is looked at again after so long.
 const PEEK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Makes of a socket what frames come from and go to.
-pub(super) async fn secure(stream: TcpStream, hub: &Hub) -> Result<(Source, Sink), Refused> {
+/// Makes of a socket what frames come from and go to, in the time that is left for a hello.
+pub(super) async fn secure(
+    stream: TcpStream,
+    hub: &Hub,
+    hello_left: Duration,
+) -> Result<(Source, Sink), Refused> {
     let Some(tls) = &hub.tls else {
         return Ok(socket::split(stream));
     };
@@ -36,7 +40,7 @@ pub(super) async fn secure(stream: TcpStream, hub: &Hub) -> Result<(Source, Sink
         let accepted = tls.acceptor().accept(stream).await;
         accepted.map_err(|error| refused(&format!("the TLS handshake failed: {error}")))
     };
-    match timeout(hub.limits.hello_time, begun).await {
+    match timeout(hello_left, begun).await {
         Ok(stream) => stream.map(socket::split_tls),
         Err(_elapsed) => {
             hub.reached.count(Limit::HelloTime);

@@ -3,7 +3,7 @@
 //! Where there are too many, the one that has waited longest is closed. Clients say hello in the
 //! moment in which they connect, so that a flood of others displaces itself.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -24,8 +24,8 @@ struct Waiting {
 
 /// One of them, for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Stranger<'a> {
-    strangers: &'a Strangers,
+pub(crate) struct Stranger {
+    strangers: Arc<Strangers>,
     number: u64,
     displaced: oneshot::Receiver<()>,
 }
@@ -40,7 +40,7 @@ impl Strangers {
     }
 
     /// Counts one more; the oldest goes if there are too many.
-    pub(crate) fn add(&self) -> Stranger<'_> {
+    pub(crate) fn add(self: &Arc<Self>) -> Stranger {
         let (displace, displaced) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         let number = waiting.next_number;
@@ -50,8 +50,9 @@ impl Strangers {
             // It hears of it by the end of its channel.
             drop(waiting.oldest_first.pop_front());
         }
+        drop(waiting);
         Stranger {
-            strangers: self,
+            strangers: Arc::clone(self),
             number,
             displaced,
         }
@@ -63,15 +64,17 @@ impl Strangers {
     }
 }
 
-impl Stranger<'_> {
+impl Stranger {
     /// Waits until it has to go for others. Cancel safe.
     pub(crate) async fn displaced(&mut self) {
-        // Nothing is ever sent: the sender is dropped.
-        drop((&mut self.displaced).await);
+        if !self.displaced.is_terminated() {
+            // Nothing is ever sent: the sender is dropped.
+            drop((&mut self.displaced).await);
+        }
     }
 }
 
-impl Drop for Stranger<'_> {
+impl Drop for Stranger {
     fn drop(&mut self) {
         let mut waiting = self.strangers.waiting.lock();
         // Numbers go up from the front.
@@ -88,7 +91,7 @@ impl Drop for Stranger<'_> {
 mod tests {
     use super::*;
 
-    async fn must_go(stranger: &mut Stranger<'_>) -> bool {
+    async fn must_go(stranger: &mut Stranger) -> bool {
         tokio::select! {
             biased;
             () = stranger.displaced() => true,
@@ -98,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_too_many_the_oldest_goes() {
-        let strangers = Strangers::new(2);
+        let strangers = Arc::new(Strangers::new(2));
         let mut first = strangers.add();
         let second = strangers.add();
         drop(second);
@@ -107,6 +110,7 @@ mod tests {
         let mut fourth = strangers.add();
         assert_eq!(strangers.count(), 2);
         assert!(must_go(&mut first).await);
+        assert!(must_go(&mut first).await, "whoever asks, and however often");
         assert!(!must_go(&mut third).await && !must_go(&mut fourth).await);
         drop(first);
         assert_eq!(strangers.count(), 2);

@@ -50,7 +50,7 @@ impl Served {
         Self {
             address,
             stopping,
-            listener: tokio::spawn(listener::listen(listener, Arc::clone(&hub))),
+            listener: listener::start(listener, Arc::clone(&hub)).unwrap(),
             hub,
         }
     }

@@ -73,8 +73,8 @@ pub(crate) async fn serve(
     tls: Option<Arc<Tls>>,
 ) {
     let crowds = Arc::new(Crowds {
-        asking: Strangers::new(STRANGERS_MAX),
-        answered: Strangers::new(ANSWERS_MAX),
+        asking: Arc::new(Strangers::new(STRANGERS_MAX)),
+        answered: Arc::new(Strangers::new(ANSWERS_MAX)),
     });
     let mut requests = JoinSet::new();
     loop {
@@ -100,9 +100,9 @@ pub(crate) async fn serve(
 /// Those who are connected.
 struct Crowds {
     /// Who has not said yet what it asks for.
-    asking: Strangers,
+    asking: Arc<Strangers>,
     /// Who is being answered.
-    answered: Strangers,
+    answered: Arc<Strangers>,
 }
 
 /// A peer that has said what it asks for.
@@ -133,7 +133,7 @@ async fn take(
 
 /// Does something for one of a crowd, unless it lasts too long or it has to go for others.
 async fn while_there_is_room<T>(
-    crowd: &Strangers,
+    crowd: &Arc<Strangers>,
     time_max: Duration,
     work: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {

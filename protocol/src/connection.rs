@@ -105,10 +105,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         };
         let frame_bytes = HEADER_BYTES.saturating_add(header.body_bytes());
         while self.unread().len() < frame_bytes {
-            if !self.fill(frame_bytes, body_bytes_max).await? {
-                let missing = frame_bytes.saturating_sub(self.unread().len());
-                return Err(ConnectionError::Torn { missing });
-            }
+            self.part_within(frame_bytes, body_bytes_max, usize::MAX)
+                .await?;
         }
         let begin = self.taken;
         self.taken = begin.saturating_add(frame_bytes);
@@ -126,12 +124,43 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(header) = self.unread().first_chunk() {
                 return Ok(Some(Header::parse(header, body_bytes_max)?));
             }
-            if !self.fill(HEADER_BYTES, body_bytes_max).await? {
+            if self.fill(HEADER_BYTES, body_bytes_max, usize::MAX).await? == 0 {
                 return match HEADER_BYTES.saturating_sub(self.unread().len()) {
                     HEADER_BYTES => Ok(None),
                     missing => Err(ConnectionError::Torn { missing }),
                 };
             }
+        }
+    }
+
+    /// Reads once what has come, at most `bytes_max`, of a frame of `frame_bytes` that has begun, and
+    /// gives how much that was. Whoever reads a long frame part by part can do something else between
+    /// two of them.
+    ///
+    /// Cancel safe, as [`next`](Self::next), which gives the frame once all of it is here.
+    ///
+    /// # Errors
+    /// [`ConnectionError`] if the stream fails or ends.
+    pub async fn read_part(
+        &mut self,
+        frame_bytes: usize,
+        bytes_max: usize,
+    ) -> Result<usize, ConnectionError> {
+        self.part_within(frame_bytes, self.body_bytes_max, bytes_max)
+            .await
+    }
+
+    async fn part_within(
+        &mut self,
+        frame_bytes: usize,
+        body_bytes_max: usize,
+        bytes_max: usize,
+    ) -> Result<usize, ConnectionError> {
+        match self.fill(frame_bytes, body_bytes_max, bytes_max).await? {
+            0 => Err(ConnectionError::Torn {
+                missing: frame_bytes.saturating_sub(self.unread().len()),
+            }),
+            received => Ok(received),
         }
     }
 
@@ -158,12 +187,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.buffer.shrink_to(self.ahead_bytes);
     }
 
-    /// Reads once, making room for a frame of `frame_bytes` first; false at the end of the stream.
+    /// Reads once, at most `bytes_max`, making room for a frame of `frame_bytes` first, and gives how much
+    /// that was: nothing at the end of the stream.
     async fn fill(
         &mut self,
         frame_bytes: usize,
         body_bytes_max: usize,
-    ) -> Result<bool, ConnectionError> {
+        bytes_max: usize,
+    ) -> Result<usize, ConnectionError> {
         self.drop_taken();
         // A peer that has not introduced itself gets no more room than its hello may need.
         let ahead = if body_bytes_max <= HELLO_BYTES_MAX {
@@ -179,9 +210,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let spare = self.buffer.capacity().saturating_sub(self.buffer.len());
         let received = self
             .source
-            .read_buf(&mut (&mut self.buffer).limit(spare))
+            .read_buf(&mut (&mut self.buffer).limit(spare.min(bytes_max.max(1))))
             .await?;
-        Ok(received != 0)
+        Ok(received)
     }
 
     fn drop_taken(&mut self) {

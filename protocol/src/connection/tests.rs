@@ -119,6 +119,42 @@ async fn polled_twice<F: Future>(future: F) -> Option<F::Output> {
 }
 
 #[tokio::test]
+async fn a_long_frame_can_be_read_part_by_part() {
+    let long = vec![7; 100_000];
+    let bytes = written(&[(1, &long), (2, b"after")]).await;
+    for (piece_bytes, part_bytes_max) in [(21, 1), (1, 4096), (bytes.len(), 4096), (4096, 70_000)] {
+        let mut reader = FrameReader::new(Pieces::new(&bytes, piece_bytes));
+        let header = reader.next_header().await.unwrap().unwrap();
+        let frame_bytes = HEADER_BYTES + header.body_bytes();
+        while reader.unread().len() < frame_bytes {
+            let before = reader.unread().len();
+            let part_bytes = reader.read_part(frame_bytes, part_bytes_max).await.unwrap();
+            assert!((1..=part_bytes_max).contains(&part_bytes));
+            assert_eq!(reader.unread().len(), before + part_bytes);
+        }
+        assert_eq!(reader.next().await.unwrap().unwrap().body, long);
+        assert_eq!(reader.next().await.unwrap().unwrap().body, b"after");
+        assert_eq!(reader.next().await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_between_two_parts_says_how_much_is_missing() {
+    let bytes = written(&[(1, &[7; 1000])]).await;
+    let mut reader = FrameReader::new(Pieces::new(&bytes[..700], 100));
+    let header = reader.next_header().await.unwrap().unwrap();
+    let frame_bytes = HEADER_BYTES + header.body_bytes();
+    while reader.unread().len() < 700 {
+        reader.read_part(frame_bytes, 64).await.unwrap();
+    }
+    let end = reader.read_part(frame_bytes, 64).await.unwrap_err();
+    assert!(
+        matches!(end, ConnectionError::Torn { missing } if missing == frame_bytes - 700),
+        "{end:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_stream_that_ends_inside_a_frame_says_where() {
     let bytes = written(&[(1, b"body")]).await;
     for (length, missing) in [(1, 19), (19, 1), (20, 4), (23, 1)] {

@@ -54,7 +54,7 @@ use opening::{Arrival, Opened, Refused};
 use outbox::Patience;
 use pace::Pace;
 use socket::{Sink, Source};
-use stint::Stint;
+use stint::{PART_BYTES_MAX, Stint};
 
 /// A connection that is quiet for this long gives back the room that it needed for long frames.
 const QUIET: Duration = Duration::from_secs(2);
@@ -357,11 +357,12 @@ impl Clerk {
         if let Some(incoming) = incoming {
             self.unless_stopped(intake.room.cover(incoming)).await?;
         }
-        let frame = if reader.unread().len() < frame_bytes {
-            intake.keep_pace(reader.next()).await?
-        } else {
-            reader.next().await
-        };
+        while reader.unread().len() < frame_bytes {
+            let part = intake.keep_pace(reader.read_part(frame_bytes, PART_BYTES_MAX));
+            let part = part.await?.map_err(|error| self.failed(error))?;
+            self.stint.took(part).await;
+        }
+        let frame = reader.next().await;
         let frame = frame
             .map_err(|error| self.failed(error))?
             .ok_or(End::Closed)?;
@@ -429,7 +430,7 @@ impl Clerk {
         let bytes = outgoing.body.len();
         let sent = self.unless_stopped(self.outbox.send(outgoing)).await?;
         sent.map_err(|_writer_is_gone| End::Closed)?;
-        self.stint.gave(bytes).await;
+        self.stint.made(bytes).await;
         Ok(())
     }
 

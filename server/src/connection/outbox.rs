@@ -61,9 +61,13 @@ where
     loop {
         match queue.try_recv() {
             Ok(outgoing) => {
-                let bytes = outgoing.body.len();
+                let is_over = stint.is_over_with_sent(outgoing.body.len());
                 patience.keep(write(writer, outgoing)).await?;
-                stint.gave(bytes).await;
+                if is_over {
+                    // What is written waits for nobody else's turn.
+                    patience.keep(writer.flush()).await?;
+                    stint.next().await;
+                }
             }
             Err(TryRecvError::Disconnected) => return writer.flush().await,
             Err(TryRecvError::Empty) => {

@@ -16,6 +16,10 @@ use tokio::{sync::Semaphore, task::yield_now};
 /// After so many bytes of requests a connection gets in line.
 const STINT_BYTES: usize = 16 * 1024;
 
+/// More of a long request is not read in one step: while a thread takes what the kernel has of it, nobody
+/// may be looking at the other sockets.
+pub(super) const PART_BYTES_MAX: usize = 64 * 1024;
+
 /// So many bytes of answers take as long as one of requests: to make, and again to send.
 const ANSWER_BYTES_PER_STINT_BYTE: usize = 4;
 
@@ -61,16 +65,30 @@ impl Stint {
 
     /// Counts `bytes` of a request, and waits for the next turn where this one is over. Cancel safe.
     pub(crate) async fn took(&self, bytes: usize) {
-        let bytes = self.bytes.load(Relaxed).saturating_add(bytes);
-        let is_over = bytes >= STINT_BYTES;
-        self.bytes.store(if is_over { 0 } else { bytes }, Relaxed);
-        if is_over {
-            self.line.turn().await;
+        if self.is_over_with(bytes) {
+            self.next().await;
         }
     }
 
-    /// The same for `bytes` of an answer.
-    pub(crate) async fn gave(&self, bytes: usize) {
+    /// The same for `bytes` of an answer that was made.
+    pub(crate) async fn made(&self, bytes: usize) {
         self.took(bytes / ANSWER_BYTES_PER_STINT_BYTE).await;
+    }
+
+    /// Counts `bytes` of an answer that is on its way, and says whether it is time for the next turn.
+    pub(crate) fn is_over_with_sent(&self, bytes: usize) -> bool {
+        self.is_over_with(bytes / ANSWER_BYTES_PER_STINT_BYTE)
+    }
+
+    /// Waits for the next turn. Cancel safe.
+    pub(crate) async fn next(&self) {
+        self.line.turn().await;
+    }
+
+    fn is_over_with(&self, bytes: usize) -> bool {
+        let bytes = self.bytes.load(Relaxed).saturating_add(bytes);
+        let is_over = bytes >= STINT_BYTES;
+        self.bytes.store(if is_over { 0 } else { bytes }, Relaxed);
+        is_over
     }
 }

@@ -34,9 +34,10 @@ const BLOCKING_THREADS_MAX: usize = 8;
 /// The stack of each of them; nothing that they run recurses.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// A thread that always has something to do looks at the sockets after so many tasks; tokio's 61 of those
-/// that work on long batches keep all others waiting for milliseconds.
-const TASKS_BETWEEN_LOOKS: u32 = 8;
+/// A thread that always has something to do looks at the sockets after so many tasks. A look takes a
+/// microsecond, a step that works on a long batch up to a hundred: tokio's 61 of those would keep all
+/// others waiting for milliseconds.
+const TASKS_BETWEEN_LOOKS: u32 = 2;
 
 /// Starts servers.
 #[derive(Debug)]

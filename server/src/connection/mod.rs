@@ -360,8 +360,9 @@ impl Clerk {
         while reader.unread().len() < frame_bytes {
             let part = intake.keep_pace(reader.read_part(frame_bytes, PART_BYTES_MAX));
             let part = part.await?.map_err(|error| self.failed(error))?;
-            self.stint.took(part).await;
+            self.stint.take(part).await;
         }
+        self.stint.take(frame_bytes).await;
         let frame = reader.next().await;
         let frame = frame
             .map_err(|error| self.failed(error))?
@@ -376,7 +377,6 @@ impl Clerk {
                 intake.room.release();
             }
         }
-        self.stint.took(frame_bytes).await;
         Ok(())
     }
 
@@ -430,7 +430,7 @@ impl Clerk {
         let bytes = outgoing.body.len();
         let sent = self.unless_stopped(self.outbox.send(outgoing)).await?;
         sent.map_err(|_writer_is_gone| End::Closed)?;
-        self.stint.made(bytes).await;
+        self.stint.made(bytes);
         Ok(())
     }
 

@@ -59,28 +59,28 @@ where
     W: AsyncWrite + Unpin,
 {
     loop {
-        match queue.try_recv() {
-            Ok(outgoing) => {
-                let is_over = stint.is_over_with_sent(outgoing.body.len());
-                patience.keep(write(writer, outgoing)).await?;
-                if is_over {
-                    // What is written waits for nobody else's turn.
-                    patience.keep(writer.flush()).await?;
-                    stint.next().await;
-                }
-            }
+        let outgoing = match queue.try_recv() {
+            Ok(outgoing) => Some(outgoing),
             Err(TryRecvError::Disconnected) => return writer.flush().await,
             Err(TryRecvError::Empty) => {
                 patience.keep(writer.flush()).await?;
                 writer.trim();
                 tokio::select! {
                     outgoing = queue.recv() => match outgoing {
-                        Some(outgoing) => patience.keep(write(writer, outgoing)).await?,
+                        Some(outgoing) => Some(outgoing),
                         None => return writer.flush().await,
                     },
-                    () = notices.wait() => {}
+                    () = notices.wait() => None,
                 }
             }
+        };
+        if let Some(outgoing) = outgoing {
+            if stint.is_over_with_answer(outgoing.body.len()) {
+                // What is written waits for nobody else's turn.
+                patience.keep(writer.flush()).await?;
+                stint.next().await;
+            }
+            patience.keep(write(writer, outgoing)).await?;
         }
         if notices.any() {
             let taken = notices.take();

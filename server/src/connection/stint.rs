@@ -63,20 +63,21 @@ impl Stint {
         }
     }
 
-    /// Counts `bytes` of a request, and waits for the next turn where this one is over. Cancel safe.
-    pub(crate) async fn took(&self, bytes: usize) {
+    /// Waits for the next turn where this one does not suffice for `bytes` of a request. Cancel safe.
+    pub(crate) async fn take(&self, bytes: usize) {
         if self.is_over_with(bytes) {
             self.next().await;
         }
     }
 
-    /// The same for `bytes` of an answer that was made.
-    pub(crate) async fn made(&self, bytes: usize) {
-        self.took(bytes / ANSWER_BYTES_PER_STINT_BYTE).await;
+    /// Counts `bytes` of an answer that was made.
+    pub(crate) fn made(&self, bytes: usize) {
+        let bytes = self.with(bytes / ANSWER_BYTES_PER_STINT_BYTE);
+        self.bytes.store(bytes, Relaxed);
     }
 
-    /// Counts `bytes` of an answer that is on its way, and says whether it is time for the next turn.
-    pub(crate) fn is_over_with_sent(&self, bytes: usize) -> bool {
+    /// Whether it is time for the next turn, before `bytes` of an answer are sent.
+    pub(crate) fn is_over_with_answer(&self, bytes: usize) -> bool {
         self.is_over_with(bytes / ANSWER_BYTES_PER_STINT_BYTE)
     }
 
@@ -85,10 +86,54 @@ impl Stint {
         self.line.turn().await;
     }
 
+    fn with(&self, bytes: usize) -> usize {
+        self.bytes.load(Relaxed).saturating_add(bytes)
+    }
+
+    /// Counts `bytes`, to this turn or, where it does not suffice, to the next.
     fn is_over_with(&self, bytes: usize) -> bool {
-        let bytes = self.bytes.load(Relaxed).saturating_add(bytes);
-        let is_over = bytes >= STINT_BYTES;
-        self.bytes.store(if is_over { 0 } else { bytes }, Relaxed);
+        let all = self.with(bytes);
+        let is_over = all >= STINT_BYTES;
+        self.bytes.store(if is_over { bytes } else { all }, Relaxed);
         is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_suffices_for_so_much_and_what_is_longer_has_one_of_its_own() {
+        let stint = Stint::new(Arc::new(Line::new(1)));
+        let quarter = STINT_BYTES / 4;
+        for round in 0..3 {
+            for step in 0..3 {
+                let is_first = step == 0 && round > 0;
+                assert_eq!(stint.is_over_with(quarter), is_first, "{round} {step}");
+            }
+        }
+        assert!(stint.is_over_with(STINT_BYTES) && stint.is_over_with(1));
+        assert!(!stint.is_over_with(STINT_BYTES - 2) && stint.is_over_with(1));
+        // What was made counts for what comes after it; an answer counts as less than a request.
+        let answer_bytes = STINT_BYTES * ANSWER_BYTES_PER_STINT_BYTE;
+        assert!(!stint.is_over_with_answer(answer_bytes / 2));
+        stint.made(answer_bytes / 2);
+        assert!(stint.is_over_with(1));
+    }
+
+    #[tokio::test]
+    async fn only_a_few_of_those_in_line_are_ready_at_a_time() {
+        let line = Line::new(2);
+        let mut turns = [(); 5].map(|()| tokio_test::task::spawn(line.turn()));
+        assert!(turns.iter_mut().all(|turn| turn.poll().is_pending()));
+        let (ready, behind) = turns.split_at_mut(2);
+        assert!(behind.iter_mut().all(|turn| turn.poll().is_pending()));
+        assert!(ready.iter_mut().all(|turn| turn.poll().is_ready()));
+        // Who has had its turn makes room for the next.
+        assert!(behind.iter().filter(|turn| turn.is_woken()).count() == 2);
+        for turn in behind {
+            turn.await;
+        }
     }
 }

@@ -38,6 +38,11 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// What the kernel keeps for a peer, beyond what that has room for. It would keep megabytes for each that
+/// reads nothing, and its socket would be ready for more only when a third of them had left.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// Why a connection got no session.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -59,16 +64,19 @@ pub(super) struct Opened {
     pub(super) desk: OwnedMutexGuard<Desk>,
 }
 
-/// Sets what a connection's socket needs: answers leave at once, and a peer that has vanished
-/// without a word is noticed, so that its lease can begin.
+/// Sets what a connection's socket needs: answers leave at once, those that a peer does not take stay
+/// few, and a peer that has vanished without a word is noticed, so that its lease can begin.
 pub(super) fn prepare(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
+    let socket = SockRef::from(stream);
     let set = stream
         .set_nodelay(true)
-        .and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive));
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive));
+    #[cfg(target_os = "linux")]
+    let set = set.and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX));
     if let Err(error) = set {
         tracing::debug!(%error, "a socket option could not be set");
     }

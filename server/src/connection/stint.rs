@@ -16,6 +16,9 @@ use tokio::{sync::Semaphore, task::yield_now};
 /// After so many bytes of requests a connection gets in line.
 const STINT_BYTES: usize = 16 * 1024;
 
+/// A request takes as long as so many bytes of one, however short it is.
+const REQUEST_BYTES_MIN: usize = 256;
+
 /// More of a long request is not read in one step: while a thread takes what the kernel has of it, nobody
 /// may be looking at the other sockets.
 pub(super) const PART_BYTES_MAX: usize = 64 * 1024;
@@ -63,9 +66,10 @@ impl Stint {
         }
     }
 
-    /// Waits for the next turn where this one does not suffice for `bytes` of a request. Cancel safe.
+    /// Waits for the next turn where this one does not suffice for a request, or a part of one, of
+    /// `bytes`. Cancel safe.
     pub(crate) async fn take(&self, bytes: usize) {
-        if self.is_over_with(bytes) {
+        if self.is_over_with(bytes.max(REQUEST_BYTES_MIN)) {
             self.next().await;
         }
     }

@@ -17,7 +17,7 @@ use tokio::{sync::Semaphore, task::yield_now};
 const STINT_BYTES: usize = 16 * 1024;
 
 /// A request takes as long as so many bytes of one, however short it is.
-const REQUEST_BYTES_MIN: usize = 256;
+const REQUEST_BYTES_MIN: usize = 512;
 
 /// More of a long request is not read in one step: while a thread takes what the kernel has of it, nobody
 /// may be looking at the other sockets.

@@ -35,8 +35,11 @@ fn spell() -> Duration {
 /// At full scale the p99 of others may be so many times that beside a server under the same abuse.
 const P99_FACTOR: f64 = 2.0;
 
-/// So often each of the two is measured, in turn: a p99 of one time is that of a few answers.
-const ROUNDS: usize = 4;
+/// So often each of the two is measured at least, in turn, and until others had so many answers under
+/// it: a p99 of fewer is that of a handful of answers.
+const ROUNDS_MIN: usize = 4;
+const ANSWERS_MIN: usize = 10_000;
+const ROUNDS_MAX: usize = 20;
 
 /// At any scale, nobody waits longer for an answer.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -269,7 +272,10 @@ pub(crate) async fn hold(
     under.check(name, limit_bytes);
     if is_full() {
         let mut beside = Seen::default();
-        for round in 0..ROUNDS {
+        for round in 0..ROUNDS_MAX {
+            if round >= ROUNDS_MIN && under.times.len() >= ANSWERS_MIN {
+                break;
+            }
             if round > 0 {
                 under.add(meanwhile(&server, attack(&server)).await.map_err(failed)?);
                 let back = settled(&server, &mut observer, Some(before)).await;

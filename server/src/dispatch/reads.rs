@@ -128,7 +128,11 @@ impl Clerk {
             .await?;
         let table = match self.desk.table(&self.hub.store, id) {
             Ok(table) => table,
-            Err(error) => return self.refuse(request_id, error).await,
+            Err(error) => {
+                // IMPORTANT: the refusal needs room itself, and may never get it beside this.
+                drop(room);
+                return self.refuse(request_id, error).await;
+            }
         };
         match request {
             Request::Get { keys, .. } => {

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use rhash_client::{Client, RemoteHash};
 use rhash_protocol::{
-    ErrorCode, Keys, LimitInfo, Op, OpenMode, Ops, Request, Response, TableKind, WireError,
+    ErrorCode, Keys, LimitInfo, Op, OpenMode, Ops, Request, Response, ScanWhat, TableKind,
+    WireError,
     connection::FrameReader,
     frame::{Follow, FrameHead, FrameKind},
     handshake,
@@ -330,6 +331,26 @@ async fn keys_batches_and_frames_are_bounded() -> TestResult {
     let other = Client::connect(&server.address.to_string()).await?;
     let same: RemoteHash<String, String> = other.table("long").open().await?;
     assert_eq!(same.get("key").await?, Some(value));
+    Ok(())
+}
+
+// A scan's next page that was asked for ahead, of a table that was closed meanwhile, once kept the
+// room that its own refusal waited for.
+#[tokio::test]
+async fn a_read_that_is_refused_does_not_wait_for_its_own_room() -> TestResult {
+    let server = start(&["--max-answers-in-flight=192K"])?;
+    let mut peer = Peer::connect(&server).await?;
+    let scan = Request::Scan {
+        table: 77,
+        cursor: None,
+        what: ScanWhat::Items,
+        entries_max: 10,
+    };
+    let answer = timeout(DEADLINE, peer.call(scan)).await??;
+    let Response::Error(error) = answer.response()? else {
+        return Err("a table that nobody has opened was scanned".into());
+    };
+    assert_eq!(error.code, ErrorCode::NoSuchTable, "{}", error.text);
     Ok(())
 }
 

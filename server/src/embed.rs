@@ -49,9 +49,8 @@ pub struct Server;
 /// # Errors
 /// Threads cannot be started.
 pub fn runtime() -> io::Result<Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.min(WORKERS_MAX))
+        .worker_threads(workers())
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_keep_alive(pool::IDLE_MAX)
         .thread_stack_size(STACK_BYTES)
@@ -59,6 +58,12 @@ pub fn runtime() -> io::Result<Runtime> {
         .event_interval(TASKS_BETWEEN_LOOKS)
         .enable_all()
         .build()
+}
+
+/// The threads of a server's runtime that take requests.
+pub(crate) fn workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.min(WORKERS_MAX)
 }
 
 /// A server that runs.

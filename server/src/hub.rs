@@ -5,7 +5,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::{
     access::Access,
     connection::{Commons, Line, Strangers},
+    embed,
     limits::{self, Limit, Limits, Reached, Used},
     session::{Holders, Session, Sessions, UNSETTLED_MAX},
     store::{self, Store},
@@ -106,7 +106,6 @@ impl Hub {
         let room = |bytes| Arc::new(Commons::new(bytes, parts.store.buffer_account()));
         let requests_room = room(limits.requests_in_flight_bytes);
         let answers_room = room(limits.answers_in_flight_bytes);
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let sessions = Arc::new(Sessions::new(parts.lease, limits.sessions));
         let holders = Holders::default();
         sessions.restore(&parts.store, &parts.access, &holders);
@@ -119,7 +118,7 @@ impl Hub {
             requests_room,
             answers_room,
             strangers: Arc::new(Strangers::new(limits.connections_before_hello)),
-            line: Arc::new(Line::new(cores)),
+            line: Arc::new(Line::new(embed::workers())),
             comings_and_goings: Line::new(1),
             drain_time: parts.drain_time,
             limits,

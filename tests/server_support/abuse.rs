@@ -209,16 +209,15 @@ async fn meanwhile(
     let bystander = Bystander::start(server);
     let worked = work.await;
     let memory_bytes_max = bystander.memory_bytes_max.load(Relaxed);
-    let times = bystander
+    let mut times = bystander
         .stop()
         .map_err(|error| format!("the bystander: {error}"))?;
     worked?;
-    let mut seen = Seen::default();
-    seen.add(Seen {
+    times.sort_unstable();
+    Ok(Seen {
         times,
         memory_bytes_max,
-    });
-    Ok(seen)
+    })
 }
 
 /// Does something bad to a server while somebody else uses it, and sees that nothing comes of it.

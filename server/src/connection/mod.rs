@@ -362,6 +362,7 @@ impl Clerk {
             let part = part.await?.map_err(|error| self.failed(error))?;
             self.stint.take(part).await;
         }
+        // To read a long frame is work, and to take it apart is as much again.
         self.stint.take(frame_bytes).await;
         let frame = reader.next().await;
         let frame = frame

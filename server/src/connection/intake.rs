@@ -69,7 +69,7 @@ impl Intake {
 
 /// Waits for something, unless the connection ends before: it is told to, or the server is, or its
 /// writer has given up.
-async fn unless_ended<T>(
+pub(super) async fn unless_ended<T>(
     stop: &mut watch::Receiver<Stop>,
     stopping: &mut watch::Receiver<bool>,
     outbox: &mpsc::Sender<Outgoing>,

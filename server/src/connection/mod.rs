@@ -19,7 +19,14 @@ mod outbox;
 mod opening;
 pub(crate) mod stream;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rhash_protocol::{
@@ -355,7 +362,7 @@ impl Clerk {
             None
         };
         if let Some(incoming) = incoming {
-            self.unless_stopped(intake.room.cover(incoming)).await?;
+            self.unless_ended(intake.room.cover(incoming)).await?;
         }
         while reader.unread().len() < frame_bytes {
             let part = intake.keep_pace(reader.read_part(frame_bytes, PART_BYTES_MAX));
@@ -429,7 +436,7 @@ impl Clerk {
     /// Gives something to the connection's writer.
     pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<(), End> {
         let bytes = outgoing.body.len();
-        let sent = self.unless_stopped(self.outbox.send(outgoing)).await?;
+        let sent = self.unless_taken_away(self.outbox.send(outgoing)).await?;
         sent.map_err(|_writer_is_gone| End::Closed)?;
         self.stint.made(bytes);
         Ok(())
@@ -437,12 +444,29 @@ impl Clerk {
 
     /// Sends an answer that is here, when there is room for it.
     pub(crate) async fn send_answer(&self, request_id: u64, body: Bytes) -> Result<(), End> {
-        let room = self.unless_stopped(self.window.reserve(body.len())).await?;
+        let room = self.window.reserve(body.len());
+        let room = self.unless_taken_away(room).await?;
         self.send(Outgoing::answer(request_id, body, room)).await
     }
 
-    /// Waits for something, unless the session is taken from this connection before.
-    pub(crate) async fn unless_stopped<F: Future>(&self, wait: F) -> Result<F::Output, End> {
+    /// Waits for what a request needs of which nothing was done yet, unless the connection ends before.
+    pub(crate) async fn unless_ended<F: Future>(&self, wait: F) -> Result<F::Output, End> {
+        let mut wait = pin!(wait);
+        // Mostly there is nothing to wait for, and then an end is no matter.
+        if let Poll::Ready(output) = poll_once(wait.as_mut()).await {
+            return Ok(output);
+        }
+        let (mut stop, mut stopping) = (self.stop.clone(), self.hub.stopping.clone());
+        intake::unless_ended(&mut stop, &mut stopping, &self.outbox, wait).await
+    }
+
+    /// Waits for what the answer needs to something that was done, unless the session is taken from this
+    /// connection before: a server that stops sends it yet.
+    pub(crate) async fn unless_taken_away<F: Future>(&self, wait: F) -> Result<F::Output, End> {
+        let mut wait = pin!(wait);
+        if let Poll::Ready(output) = poll_once(wait.as_mut()).await {
+            return Ok(output);
+        }
         let mut stop = self.stop.clone();
         tokio::select! {
             biased;
@@ -450,6 +474,11 @@ impl Clerk {
             end = taken_away(&mut stop) => Err(end),
         }
     }
+}
+
+/// What a future has, or not yet; it may be polled on.
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 #[cfg(test)]

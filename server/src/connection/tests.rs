@@ -149,6 +149,32 @@ async fn who_asks_for_a_list_of_all_tables_waits_for_a_turn() {
     served.stop().await;
 }
 
+// A request that waited for room once kept its connection from ending with the server.
+#[tokio::test]
+async fn who_waits_for_room_does_not_keep_a_server_from_stopping() {
+    let served = Served::start().await;
+    let (mut reader, mut writer) = served.connect().await;
+    let room = Arc::clone(&served.hub.answers_room);
+    let _all = [room.take(usize::MAX).await, room.take(usize::MAX).await];
+    let mut body = Vec::new();
+    let call = Call {
+        sequence: 0,
+        settled: 0,
+        request: Request::Stats,
+    };
+    codec::encode(&call, &mut body).unwrap();
+    let head = FrameHead::whole(FrameKind::Request, 1);
+    writer.write_frame(head, &body).await.unwrap();
+    writer.flush().await.unwrap();
+    wait_for(|| room.is_wanted()).await;
+    served.stopping.send_replace(true);
+    let word = reader.next().await.unwrap().unwrap();
+    assert_eq!(word.head.kind, FrameKind::Notice);
+    let word: Notice = codec::decode(word.body).unwrap();
+    assert_eq!(word, Notice::ShuttingDown);
+    served.stop().await;
+}
+
 async fn wait_for(condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {

@@ -56,12 +56,23 @@ struct InUse {
     less: Notify,
 }
 
+/// What an answer does with its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    /// It is as long as that.
+    Whole,
+    /// It ends where its room does.
+    AtMost,
+}
+
 /// What was taken for an answer.
 #[derive(Debug)]
 struct Taken {
     in_use: Arc<InUse>,
     /// How long the answer may be.
     bytes: AtomicUsize,
+    /// How long it would have been, where that was refused.
+    refused_bytes: AtomicUsize,
     /// Of the connection's window, of what all share, and as the entries were charged for it.
     parts: Mutex<(OwnedSemaphorePermit, Vec<Share>, Charge)>,
 }
@@ -86,6 +97,15 @@ impl InUse {
 }
 
 impl Room {
+    /// How long its answer is, or would have been if there had been room for what is left out of it.
+    pub(crate) fn wanted_bytes(&self, answer_bytes: usize) -> usize {
+        let refused = self
+            .0
+            .as_ref()
+            .map_or(0, |taken| taken.refused_bytes.load(Relaxed));
+        answer_bytes.max(refused)
+    }
+
     /// The same room, for the table that makes the answer.
     pub(crate) fn allowance(&self) -> Arc<dyn Allowance> {
         match &self.0 {
@@ -101,6 +121,16 @@ impl Allowance for Taken {
     }
 
     fn raise_to(&self, bytes: usize) -> bool {
+        let is_raised = self.try_raise_to(bytes);
+        if !is_raised {
+            self.refused_bytes.store(bytes, Relaxed);
+        }
+        is_raised
+    }
+}
+
+impl Taken {
+    fn try_raise_to(&self, bytes: usize) -> bool {
         let mut parts = self.parts.lock();
         let (own, shares, charge) = &mut *parts;
         let taken = self.bytes.load(Relaxed);
@@ -189,45 +219,60 @@ impl Window {
         self.entry_bytes.store(next, Relaxed);
     }
 
-    /// Waits for room of at most this many bytes: less where that would be more than a fair part of
-    /// what all share, for an answer that ends where its room does. Cancel safe.
+    /// Waits for room of at most this many bytes, for an answer that ends where its room does: less
+    /// where that would be more than a fair part of what all share. One that has answers on their way
+    /// waits for these to leave instead, so that nothing is made for who takes nothing. Cancel safe.
     pub(crate) async fn reserve_up_to(&self, bytes: usize) -> Room {
-        let fair_bytes = self.commons.free_bytes() / COPIES / 2;
-        self.reserve(bytes.min(fair_bytes)).await
+        self.room_for(bytes.min(self.bytes_max), Length::AtMost)
+            .await
     }
 
     /// Waits for room for an answer of this many bytes, or all there is if that is less. Cancel safe.
     pub(crate) async fn reserve(&self, bytes: usize) -> Room {
-        self.reserve_whole(bytes.min(self.bytes_max)).await
+        self.room_for(bytes.min(self.bytes_max), Length::Whole)
+            .await
     }
 
     /// Waits for room for an answer that may be longer than any window, and then is the only one: it is
     /// charged as long as it is, and takes what all share whole, or overdraws. Cancel safe.
     pub(crate) async fn reserve_whole(&self, bytes: usize) -> Room {
-        let bytes = bytes.max(ANSWER_BYTES_MIN);
+        self.room_for(bytes, Length::Whole).await
+    }
+
+    async fn room_for(&self, bytes: usize, length: Length) -> Room {
+        let mut bytes = bytes.max(ANSWER_BYTES_MIN);
         let own_bytes = bytes.min(self.bytes_max);
         let own = Arc::clone(&self.room).acquire_many_owned(own_bytes as u32);
         // The semaphore is never closed, so that there is always a permit in the end.
-        let Ok(own) = own.await else {
+        let Ok(mut own) = own.await else {
             return Room::default();
         };
-        let share = loop {
+        loop {
             let mut less = pin!(self.in_use.less.notified());
             // From here on no news is missed.
             less.as_mut().enable();
             // One with nothing on its way waits for others alone.
-            let is_first = self.in_use.bytes.load(Relaxed) == 0;
-            if is_first || self.in_use.is_fair(bytes, &self.commons) {
-                break self.commons.take(bytes.saturating_mul(COPIES)).await;
+            if self.in_use.bytes.load(Relaxed) == 0 {
+                if length == Length::AtMost {
+                    let fair_bytes = self.commons.free_bytes() / COPIES / 2;
+                    bytes = bytes.min(fair_bytes.max(ANSWER_BYTES_MIN));
+                    drop(own.split(own.num_permits().saturating_sub(bytes)));
+                }
+                break;
+            }
+            if self.in_use.is_fair(bytes, &self.commons) {
+                break;
             }
             less.await;
-        };
+        }
+        let share = self.commons.take(bytes.saturating_mul(COPIES)).await;
         self.in_use.bytes.fetch_add(bytes, Relaxed);
         let mut charge = Charge::none(Arc::clone(&self.commons));
         charge.set(bytes.saturating_mul(COPIES));
         Room(Some(Arc::new(Taken {
             in_use: Arc::clone(&self.in_use),
             bytes: AtomicUsize::new(bytes),
+            refused_bytes: AtomicUsize::new(0),
             parts: Mutex::new((own, vec![share], charge)),
         })))
     }
@@ -306,6 +351,32 @@ mod tests {
         let other = Window::new(384 << 10, Arc::clone(&commons));
         let less = other.reserve_up_to(1 << 20).await.allowance();
         assert_eq!(less.bytes(), 10 << 10, "it leaves as much as it takes");
+    }
+
+    // Answers that named a value instead of holding it once went on being made for peers that read nothing.
+    #[tokio::test]
+    async fn who_has_answers_on_their_way_waits_for_these_rather_than_be_given_less() {
+        let commons = Arc::new(Commons::new(128 << 10, BufferAccount::of_nothing()));
+        let window = Window::new(384 << 10, Arc::clone(&commons));
+        let first = window.reserve_up_to(8 << 10).await;
+        let mut second = Box::pin(window.reserve_up_to(48 << 10));
+        let pending = tokio::select! { biased; _ = &mut second => false, () = async {} => true };
+        assert!(pending && !commons.is_wanted(), "it waits for its own");
+        drop(first);
+        // The half of what is free, each of whose bytes is taken twice.
+        let second = second.await;
+        assert_eq!(second.allowance().bytes(), 32 << 10);
+        assert_eq!(window.bytes_in_use(), 32 << 10);
+        assert_eq!(
+            window.room.available_permits(),
+            window.bytes_max - (32 << 10)
+        );
+        // What did not fit is expected to be asked for again.
+        assert_eq!(second.wanted_bytes(100), 100);
+        assert!(!second.allowance().raise_to(48 << 10));
+        assert_eq!(second.wanted_bytes(100), 48 << 10);
+        drop(second);
+        assert!(commons.is_untouched() && !window.is_in_use());
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ impl Clerk {
         let Some(turn) = self.hub.backup_turn() else {
             return self.refuse(request_id, backup::busy()).await;
         };
-        let room = self.unless_stopped(self.window.reserve(0)).await?;
+        let room = self.unless_ended(self.window.reserve(0)).await?;
         let (sender, made) = oneshot::channel();
         let (hub, dir) = (Arc::clone(&self.hub), PathBuf::from(dir));
         let make = move || {

@@ -55,12 +55,12 @@ impl Clerk {
         };
         let (bytes, durability) = (ops.bytes().len(), table.durability());
         let admitted = self
-            .unless_stopped(log.admit(bytes, durability, Admit::Any))
+            .unless_ended(log.admit(bytes, durability, Admit::Any))
             .await?;
         let admitted = match admitted {
             // What gives room back goes in where nothing else does.
             Err(error) if error.code == ErrorCode::DiskFull && only_discards(ops) => {
-                self.unless_stopped(log.admit(bytes, durability, Admit::Discards))
+                self.unless_ended(log.admit(bytes, durability, Admit::Discards))
                     .await?
             }
             admitted => admitted,
@@ -217,7 +217,9 @@ impl Clerk {
         body: Bytes,
         awaited: Awaited,
     ) -> Result<(), End> {
-        let room = self.unless_stopped(self.window.reserve(body.len())).await?;
+        let room = self
+            .unless_taken_away(self.window.reserve(body.len()))
+            .await?;
         let held_back = HeldBack {
             awaited,
             outgoing: Outgoing::answer(request_id, body, room),
@@ -229,7 +231,7 @@ impl Clerk {
             sender
         });
         let sender = sender.clone();
-        let sent = self.unless_stopped(sender.send(held_back)).await?;
+        let sent = self.unless_taken_away(sender.send(held_back)).await?;
         sent.map_err(|_writer_is_gone| End::Closed)
     }
 }

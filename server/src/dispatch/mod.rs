@@ -257,7 +257,7 @@ impl Clerk {
         };
         // Waiting may be given up, since nothing is applied yet; what follows may not.
         let admitted = self
-            .unless_stopped(self.hub.store.admit(ops.bytes().len()))
+            .unless_ended(self.hub.store.admit(ops.bytes().len()))
             .await?;
         let admission = match admitted {
             // What gives room back goes in where nothing else does.

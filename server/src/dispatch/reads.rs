@@ -32,7 +32,7 @@ impl Clerk {
     }
 
     async fn tables(&self, request_id: u64) -> Result<(), End> {
-        let turn = self.unless_stopped(self.hub.listing_turn()).await?;
+        let turn = self.unless_ended(self.hub.listing_turn()).await?;
         let grant = self.session.grant();
         let mine: HashSet<TableId> = self.desk.tables.keys().copied().collect();
         // IMPORTANT: chosen before anything is told of them, or who may see none would cost as much as
@@ -52,10 +52,8 @@ impl Clerk {
         };
         let bytes = tables.len().saturating_mul(LISTED_TABLE_BYTES);
         // Nobody keeps a turn while it waits for room.
-        let room = self
-            .unless_stopped(self.window.reserve_whole(bytes))
-            .await?;
-        let turn = self.unless_stopped(self.hub.listing_turn()).await?;
+        let room = self.unless_ended(self.window.reserve_whole(bytes)).await?;
+        let turn = self.unless_ended(self.hub.listing_turn()).await?;
         let body = self.hub.blocking(move |hub| {
             let body = encode(&Response::Tables(hub.table_figures(&tables)));
             drop(turn);
@@ -66,10 +64,8 @@ impl Clerk {
 
     async fn stats(&self, request_id: u64) -> Result<(), End> {
         let bytes = self.hub.listing_bytes();
-        let room = self
-            .unless_stopped(self.window.reserve_whole(bytes))
-            .await?;
-        let turn = self.unless_stopped(self.hub.listing_turn()).await?;
+        let room = self.unless_ended(self.window.reserve_whole(bytes)).await?;
+        let turn = self.unless_ended(self.hub.listing_turn()).await?;
         let body = self.hub.blocking(move |hub| {
             let body = encode(&Response::Stats(Box::new(hub.stats())));
             drop(turn);
@@ -118,7 +114,7 @@ impl Clerk {
             }
         };
         let room = self
-            .unless_stopped(async {
+            .unless_ended(async {
                 match request {
                     // It ends where its room does.
                     Request::Get { .. } => self.window.reserve_up_to(answer_bytes).await,
@@ -179,10 +175,10 @@ impl Clerk {
     ) -> Result<(), End> {
         let hub = Arc::clone(&self.hub);
         let window = Arc::clone(&self.window);
-        let finish = move |answered: Result<T, WireError>| match answered {
+        let finish = move |answered: Result<T, WireError>, room: &Room| match answered {
             Ok(answered) => {
                 let encoded = encode_answer(answered);
-                window.learn(encoded.operations, encoded.body.len());
+                window.learn(encoded.operations, room.wanted_bytes(encoded.body.len()));
                 hub.count_operations(encoded.operations);
                 encoded.body
             }
@@ -193,19 +189,16 @@ impl Clerk {
         };
         match answer {
             Answer::Ready(answered) => {
-                self.send(Outgoing::answer(request_id, finish(answered), room))
-                    .await
+                let body = finish(answered, &room);
+                self.send(Outgoing::answer(request_id, body, room)).await
             }
             Answer::Pending(answered) => {
                 let outbox = self.outbox.clone();
                 tokio::spawn(async move {
                     let answered = answered.await.unwrap_or_else(|_dropped| Err(stopping()));
+                    let body = finish(answered, &room);
                     // If the writer is gone, so is the client.
-                    drop(
-                        outbox
-                            .send(Outgoing::answer(request_id, finish(answered), room))
-                            .await,
-                    );
+                    drop(outbox.send(Outgoing::answer(request_id, body, room)).await);
                 });
                 Ok(())
             }
@@ -216,7 +209,7 @@ impl Clerk {
         self.hub.count_operations(1);
         // The semaphore is never closed.
         let slot = Arc::clone(&self.streams).acquire_owned();
-        let slot = self.unless_stopped(slot).await?.ok();
+        let slot = self.unless_ended(slot).await?.ok();
         let out = StreamOut {
             request_id,
             outbox: self.outbox.clone(),

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 
 use crate::{moment::Moment, page_faults::Missing};
 
@@ -23,6 +23,10 @@ const QUEUE_MAX: usize = 4096;
 const STACK_BYTES: usize = 512 * 1024;
 /// A thread that had nothing to do for so long ends; the governor has the allocator give back after a longer rest.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(3);
+
+/// A thread looks so often for its next job before it sleeps, where reads do not wait for the disk: what comes next
+/// comes sooner than a thread that sleeps is awake. Between two looks it lets others run.
+const LOOKS_BEFORE_SLEEP: u32 = 64;
 
 /// After so many reads in a row that did not wait for the disk, the next one is taken not to, either.
 const CALM_READS: u32 = 64;
@@ -40,8 +44,6 @@ pub(crate) struct ReadPool {
     readers: Arc<Readers>,
     /// The threads that are of use for work that does not wait.
     cores: usize,
-    /// The last reads that did not wait, up to [`CALM_READS`].
-    calm: AtomicU32,
     /// When the last read waited for the disk.
     pub(crate) waited: Moment,
     /// Whether pages of indexes are.
@@ -57,6 +59,8 @@ struct Readers {
     /// Those of them that wait for a job.
     idle: AtomicUsize,
     idle_max: Duration,
+    /// The last reads that did not wait, up to [`CALM_READS`].
+    calm: AtomicU32,
 }
 
 impl Readers {
@@ -88,7 +92,7 @@ impl Readers {
     fn work(&self) {
         loop {
             self.idle.fetch_add(1, SeqCst);
-            let job = self.queue.recv_timeout(self.idle_max);
+            let job = self.next_job();
             self.idle.fetch_sub(1, SeqCst);
             // IMPORTANT: whoever sent a job while this thread still counted as idle relies on it, so it looks once more.
             let job = match job {
@@ -102,6 +106,23 @@ impl Readers {
                 None => {}
             }
         }
+    }
+
+    /// Waits for a job, for a while.
+    fn next_job(&self) -> Result<Job, RecvTimeoutError> {
+        if self.is_calm() {
+            for _ in 0..LOOKS_BEFORE_SLEEP {
+                match self.queue.try_recv() {
+                    Err(TryRecvError::Empty) => thread::yield_now(),
+                    job => return job.map_err(|_ended| RecvTimeoutError::Disconnected),
+                }
+            }
+        }
+        self.queue.recv_timeout(self.idle_max)
+    }
+
+    fn is_calm(&self) -> bool {
+        self.calm.load(Relaxed) >= CALM_READS
     }
 
     /// Takes a thread out of the count, if it is not the last one.
@@ -125,6 +146,7 @@ impl ReadPool {
             running: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             idle_max,
+            calm: AtomicU32::new(0),
         });
         readers.start()?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -132,7 +154,6 @@ impl ReadPool {
             jobs,
             readers,
             cores: cores.min(threads),
-            calm: AtomicU32::new(0),
             waited: Moment::default(),
             missing: Missing::default(),
         })
@@ -150,21 +171,21 @@ impl ReadPool {
 
     /// Whether reads do not wait for the disk these days.
     pub(crate) fn is_calm(&self) -> bool {
-        self.calm.load(Relaxed) >= CALM_READS
+        self.readers.is_calm()
     }
 
     /// Reads did not wait.
     pub(crate) fn did_not_wait(&self, reads: u32) {
         // Two at the same time may count as one: this is an estimate.
-        let calm = self.calm.load(Relaxed);
+        let calm = self.readers.calm.load(Relaxed);
         if calm < CALM_READS {
-            self.calm.store(calm.saturating_add(reads), Relaxed);
+            self.readers.calm.store(calm.saturating_add(reads), Relaxed);
         }
     }
 
     /// A read waits.
     pub(crate) fn waits(&self) {
-        self.calm.store(0, Relaxed);
+        self.readers.calm.store(0, Relaxed);
         self.waited.note();
     }
 

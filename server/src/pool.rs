@@ -240,6 +240,11 @@ mod tests {
         let pool = ReadPool::start_with(4, Duration::from_micros(50)).unwrap();
         let (done, jobs_done) = mpsc::channel();
         for number in 0..20_000 {
+            if number == 10_000 {
+                // From here on they look for a job before they sleep.
+                pool.did_not_wait(CALM_READS);
+                assert!(pool.is_calm());
+            }
             let done = done.clone();
             pool.submit(move || done.send(number).unwrap()).unwrap();
             // Threads leave all the while: each job is waited for by nobody else.

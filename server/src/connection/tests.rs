@@ -82,13 +82,7 @@ impl Served {
 async fn a_message_in_small_frames_gives_its_room_back() {
     let served = Served::start().await;
     let (mut reader, mut writer) = served.connect().await;
-    let mut ping = Vec::new();
-    let call = Call {
-        sequence: 0,
-        settled: 0,
-        request: Request::Ping,
-    };
-    codec::encode(&call, &mut ping).unwrap();
+    let ping = body(Request::Ping);
     let (first, last) = ping.split_at(1);
     let more = FrameHead {
         kind: FrameKind::Request,
@@ -127,16 +121,7 @@ async fn who_asks_for_a_list_of_all_tables_waits_for_a_turn() {
             served.hub.listing_turn().await,
             served.hub.listing_turn().await,
         ];
-        let mut body = Vec::new();
-        let call = Call {
-            sequence: 0,
-            settled: 0,
-            request,
-        };
-        codec::encode(&call, &mut body).unwrap();
-        let head = FrameHead::whole(FrameKind::Request, 1);
-        writer.write_frame(head, &body).await.unwrap();
-        writer.flush().await.unwrap();
+        ask(&mut writer, request).await;
         // Others are answered meanwhile.
         drop(served.connect().await);
         let early = tokio::select! { biased; _ = reader.next() => true, () = async {} => false };
@@ -156,16 +141,7 @@ async fn who_waits_for_room_does_not_keep_a_server_from_stopping() {
     let (mut reader, mut writer) = served.connect().await;
     let room = Arc::clone(&served.hub.answers_room);
     let _all = [room.take(usize::MAX).await, room.take(usize::MAX).await];
-    let mut body = Vec::new();
-    let call = Call {
-        sequence: 0,
-        settled: 0,
-        request: Request::Stats,
-    };
-    codec::encode(&call, &mut body).unwrap();
-    let head = FrameHead::whole(FrameKind::Request, 1);
-    writer.write_frame(head, &body).await.unwrap();
-    writer.flush().await.unwrap();
+    ask(&mut writer, Request::Stats).await;
     wait_for(|| room.is_wanted()).await;
     served.stopping.send_replace(true);
     let word = reader.next().await.unwrap().unwrap();
@@ -173,6 +149,24 @@ async fn who_waits_for_room_does_not_keep_a_server_from_stopping() {
     let word: Notice = codec::decode(word.body).unwrap();
     assert_eq!(word, Notice::ShuttingDown);
     served.stop().await;
+}
+
+/// A request that changes nothing, as it is sent.
+fn body(request: Request<'_>) -> Vec<u8> {
+    let call = Call {
+        sequence: 0,
+        settled: 0,
+        request,
+    };
+    let mut body = Vec::new();
+    codec::encode(&call, &mut body).unwrap();
+    body
+}
+
+async fn ask(writer: &mut FrameWriter<Sink>, request: Request<'_>) {
+    let head = FrameHead::whole(FrameKind::Request, 1);
+    writer.write_frame(head, &body(request)).await.unwrap();
+    writer.flush().await.unwrap();
 }
 
 async fn wait_for(condition: impl Fn() -> bool) {

@@ -67,9 +67,8 @@ impl Intake {
     }
 }
 
-/// Waits for something, unless the connection ends before: it is told to, or the server is, or its
-/// writer has given up.
-pub(super) async fn unless_ended<T>(
+/// Waits for something, unless the connection ends before.
+async fn unless_ended<T>(
     stop: &mut watch::Receiver<Stop>,
     stopping: &mut watch::Receiver<bool>,
     outbox: &mpsc::Sender<Outgoing>,
@@ -77,10 +76,23 @@ pub(super) async fn unless_ended<T>(
 ) -> Result<T, End> {
     tokio::select! {
         biased;
-        end = taken_away(stop) => Err(end),
-        _ = stopping.wait_for(|stopping| *stopping) => Err(End::Stopping),
-        () = outbox.closed() => Err(End::Closed),
+        end = ended(stop, stopping, outbox) => Err(end),
         came = coming => Ok(came),
+    }
+}
+
+/// Waits until the connection is to end, and says why: it is told to, or the server is, or its writer has
+/// given up.
+pub(super) async fn ended(
+    stop: &mut watch::Receiver<Stop>,
+    stopping: &mut watch::Receiver<bool>,
+    outbox: &mpsc::Sender<Outgoing>,
+) -> End {
+    tokio::select! {
+        biased;
+        end = taken_away(stop) => end,
+        _ = stopping.wait_for(|stopping| *stopping) => End::Stopping,
+        () = outbox.closed() => End::Closed,
     }
 }
 

@@ -19,14 +19,7 @@ mod outbox;
 mod opening;
 pub(crate) mod stream;
 
-use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rhash_protocol::{
@@ -56,7 +49,7 @@ use crate::{
     session::{Desk, Session, Stop},
 };
 use assembly::{AssemblyRoom, Incoming};
-use intake::{Intake, assembly_failed, connection_failed, taken_away};
+use intake::{Intake, assembly_failed, connection_failed, ended, taken_away};
 use opening::{Arrival, Opened, Refused};
 use outbox::Patience;
 use pace::Pace;
@@ -451,34 +444,26 @@ impl Clerk {
 
     /// Waits for what a request needs of which nothing was done yet, unless the connection ends before.
     pub(crate) async fn unless_ended<F: Future>(&self, wait: F) -> Result<F::Output, End> {
-        let mut wait = pin!(wait);
-        // Mostly there is nothing to wait for, and then an end is no matter.
-        if let Poll::Ready(output) = poll_once(wait.as_mut()).await {
-            return Ok(output);
+        // Mostly there is nothing to wait for, and then the second branch does not begin.
+        tokio::select! {
+            biased;
+            output = wait => Ok(output),
+            end = async {
+                let (mut stop, mut stopping) = (self.stop.clone(), self.hub.stopping.clone());
+                ended(&mut stop, &mut stopping, &self.outbox).await
+            } => Err(end),
         }
-        let (mut stop, mut stopping) = (self.stop.clone(), self.hub.stopping.clone());
-        intake::unless_ended(&mut stop, &mut stopping, &self.outbox, wait).await
     }
 
     /// Waits for what the answer needs to something that was done, unless the session is taken from this
     /// connection before: a server that stops sends it yet.
     pub(crate) async fn unless_taken_away<F: Future>(&self, wait: F) -> Result<F::Output, End> {
-        let mut wait = pin!(wait);
-        if let Poll::Ready(output) = poll_once(wait.as_mut()).await {
-            return Ok(output);
-        }
-        let mut stop = self.stop.clone();
         tokio::select! {
             biased;
             output = wait => Ok(output),
-            end = taken_away(&mut stop) => Err(end),
+            end = async { taken_away(&mut self.stop.clone()).await } => Err(end),
         }
     }
-}
-
-/// What a future has, or not yet; it may be polled on.
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
-    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 #[cfg(test)]

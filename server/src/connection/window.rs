@@ -79,6 +79,8 @@ struct Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
+        // Before it is told: who waits looks at once at how much is free.
+        self.parts.get_mut().1.clear();
         self.in_use.bytes.fetch_sub(self.bytes(), Relaxed);
         self.in_use.less.notify_waiters();
     }

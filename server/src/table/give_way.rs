@@ -10,11 +10,12 @@ use super::{Table, due::Cause};
 /// A read of this time ago that waited for the disk is likely to be followed by others, …
 const READS_GO_FIRST: Duration = Duration::from_millis(10);
 /// … for which a merge rests so many times as long as it works, …
-const REST_FOR_WORK: u32 = 3;
+const REST_FOR_WORK: u32 = 8;
 /// … a step of it at a time.
 const REST_MAX: Duration = Duration::from_millis(20);
-/// Nothing is written when nothing was spilled for so long.
-pub(super) const QUIET_AFTER: Duration = Duration::from_millis(250);
+/// Nothing is written when nothing was spilled for so long. A load at full rate spills more often; one that does not
+/// notices little of merges that rest in between, since they end that as soon as it waits for them.
+pub(super) const QUIET_AFTER: Duration = Duration::from_millis(20);
 
 impl Table {
     /// Rests after some work on a merge, if reads are to go first.

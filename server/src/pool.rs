@@ -24,12 +24,13 @@ const STACK_BYTES: usize = 512 * 1024;
 /// A thread that had nothing to do for so long ends; the governor has the allocator give back after a longer rest.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(3);
 
-/// A thread looks so often for its next job before it sleeps: what comes next often comes sooner than a thread that
-/// sleeps is awake. Between two looks it lets others run.
+/// A thread looks so often for its next job before it sleeps, where reads do not wait for the disk: what comes next
+/// comes sooner than a thread that sleeps is awake. Between two looks it lets others run.
 const LOOKS_BEFORE_SLEEP: u32 = 64;
-/// The same where reads wait for the disk: a batch takes longer to be answered and followed by the next one, and while
-/// its readers wake up, the disk has nothing to do.
-const LOOKS_BEFORE_SLEEP_AT_DISK: u32 = 200;
+/// The same where they do, of the last thread that has read: until its answer is followed by the next request the disk has
+/// nothing to do, and it should not wait for a thread to wake up, too. Where others still read, what comes next finds a thread
+/// awake soon, and the processors are of use to all.
+const LOOKS_OF_LAST_READER: u32 = 200;
 
 /// After so many reads in a row that did not wait for the disk, the next one is taken not to, either.
 const CALM_READS: u32 = 64;
@@ -45,6 +46,8 @@ pub(crate) struct PoolBusy;
 pub(crate) struct ReadPool {
     jobs: Sender<Job>,
     readers: Arc<Readers>,
+    /// The threads that are of use for work that does not wait.
+    cores: usize,
     /// When the last read waited for the disk.
     pub(crate) waited: Moment,
     /// Whether pages of indexes are.
@@ -59,10 +62,6 @@ struct Readers {
     running: AtomicUsize,
     /// Those of them that wait for a job.
     idle: AtomicUsize,
-    /// Those of them that look for one before they sleep.
-    looking: AtomicUsize,
-    /// The threads that are of use for work that does not wait.
-    cores: usize,
     idle_max: Duration,
     /// The last reads that did not wait, up to [`CALM_READS`].
     calm: AtomicU32,
@@ -115,30 +114,24 @@ impl Readers {
 
     /// Waits for a job, for a while.
     fn next_job(&self) -> Result<Job, RecvTimeoutError> {
-        match self.look_for_job() {
-            Err(TryRecvError::Empty) => self.queue.recv_timeout(self.idle_max),
-            found => found.map_err(|_ended| RecvTimeoutError::Disconnected),
+        for _ in 0..self.looks() {
+            match self.queue.try_recv() {
+                Err(TryRecvError::Empty) => thread::yield_now(),
+                job => return job.map_err(|_ended| RecvTimeoutError::Disconnected),
+            }
         }
+        self.queue.recv_timeout(self.idle_max)
     }
 
-    /// Looks for a job for a moment, if there is a core for it beside those of the others who do.
-    fn look_for_job(&self) -> Result<Job, TryRecvError> {
-        let has_core = self.looking.fetch_add(1, Relaxed) < self.cores;
-        let looks = match (has_core, self.is_calm()) {
-            (false, _) => 0,
-            (true, true) => LOOKS_BEFORE_SLEEP,
-            (true, false) => LOOKS_BEFORE_SLEEP_AT_DISK,
-        };
-        let mut found = self.queue.try_recv();
-        for _ in 0..looks {
-            if !matches!(found, Err(TryRecvError::Empty)) {
-                break;
-            }
-            thread::yield_now();
-            found = self.queue.try_recv();
+    /// How often a thread that has nothing to do looks for a job before it sleeps.
+    fn looks(&self) -> u32 {
+        if self.is_calm() {
+            LOOKS_BEFORE_SLEEP
+        } else if self.idle.load(Relaxed) >= self.running.load(Relaxed) {
+            LOOKS_OF_LAST_READER
+        } else {
+            0
         }
-        self.looking.fetch_sub(1, Relaxed);
-        found
     }
 
     fn is_calm(&self) -> bool {
@@ -160,21 +153,20 @@ impl ReadPool {
 
     fn start_with(threads: usize, idle_max: Duration) -> io::Result<Self> {
         let (jobs, queue) = bounded::<Job>(QUEUE_MAX);
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let readers = Arc::new(Readers {
             queue,
             threads_max: threads,
             running: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
-            looking: AtomicUsize::new(0),
-            cores: cores.min(threads),
             idle_max,
             calm: AtomicU32::new(0),
         });
         readers.start()?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             jobs,
             readers,
+            cores: cores.min(threads),
             waited: Moment::default(),
             missing: Missing::default(),
         })
@@ -187,7 +179,7 @@ impl ReadPool {
 
     /// How many jobs get on with each other that wait for nothing.
     pub(crate) fn cores(&self) -> usize {
-        self.readers.cores
+        self.cores
     }
 
     /// Whether reads do not wait for the disk these days.

@@ -254,7 +254,7 @@ mod tests {
         let (done, jobs_done) = mpsc::channel();
         for number in 0..20_000 {
             if number == 10_000 {
-                // From here on they look for a job before they sleep.
+                // From here on each of them looks for a job before it sleeps, not the last one alone.
                 pool.did_not_wait(CALM_READS);
                 assert!(pool.is_calm());
             }
@@ -263,8 +263,9 @@ mod tests {
             // Threads leave all the while: each job is waited for by nobody else.
             let told = jobs_done.recv_timeout(DEADLINE);
             assert_eq!(told, Ok(number), "a job is left behind");
-            if number % 64 == 0 {
-                thread::park_timeout(Duration::from_micros(60));
+            if number % 16 == 0 {
+                // So that some jobs come while threads look, some while they sleep, and some while they leave.
+                thread::park_timeout(Duration::from_micros(number % 512));
             }
         }
         wait_until("threads stay", || pool.readers.running.load(SeqCst) == 1);
